@@ -1,0 +1,237 @@
+"""The command line: parses, calls one function of `unlearnable.api`, prints.
+
+Results go to stdout, progress and notes to stderr. Nothing heavy is imported before a command needs it, so that help and
+listings answer at once.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from unlearnable import __version__, registry
+from unlearnable.errors import INTERRUPTED, UnlearnableError
+
+_CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+@click.group(context_settings=_CONTEXT)
+@click.version_option(__version__, prog_name="unlearnable")
+def cli() -> None:
+    """Protect images against training on their public copies, and prove it.
+
+    \b
+    unlearnable protect photos/ photos-protected/    make a protected, verified, signed copy
+    unlearnable check photos-protected/              is every file as it was signed?
+    """
+
+
+def command(function: Callable[..., int | None]) -> Callable[..., None]:
+    """Wraps a command: its return value is the exit code; errors become one sentence, or one JSON document."""
+
+    @functools.wraps(function)
+    def run(*args: Any, **kwargs: Any) -> None:
+        as_json = bool(kwargs.get("as_json"))
+        try:
+            code = function(*args, **kwargs) or 0
+        except UnlearnableError as why:
+            _fail(why.message, why.hint, why.exit_code, as_json)
+        except KeyboardInterrupt:
+            hint = "What is finished is kept: repeat the same command to go on."
+            _fail("Interrupted.", hint, INTERRUPTED, as_json)
+        else:
+            sys.exit(code)
+
+    return run
+
+
+def _fail(message: str, hint: str, code: int, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps({"error": {"code": code, "message": message, "hint": hint}}, indent=2))
+    click.echo(click.style("Error: ", fg="red") + message + (f"\n{hint}" if hint else ""), err=True)
+    sys.exit(code)
+
+
+_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout, errors included.")
+_quiet = click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
+_against = click.option(
+    "--against",
+    multiple=True,
+    metavar="NAME",
+    help="Also train victims under a countermeasure: a name of `defences`, cheap or all. Repeat for several.",
+)
+_victim = click.option("--victim", metavar="NET", help="The network to train; see `victims`.  [default: by protocol]")
+_seeds = click.option("--seeds", type=click.IntRange(1, 20), help="Trainings of each arm.  [default: by protocol]")
+_device = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
+
+
+@cli.command()
+@click.argument("source")
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--method", metavar="NAME", help="A name of `methods`.  [default: auto, chosen by measurement]")
+@click.option("--preset", metavar="NAME", help="Settings from the literature, such as r16, p100 or su.")
+@click.option(
+    "--set", "assignments", multiple=True, metavar="NAME=VALUE", help="A parameter of the method. Repeatable."
+)
+@click.option("--eps", type=int, default=8, show_default=True, help="Largest change of a pixel, in grey levels of 255.")
+@click.option("--size", type=int, help="Side at which patterns are made.  [default: the images', 224 for photos]")
+@click.option("--split", metavar="NAME", help="Protect this split only.")
+@click.option("--image-column", metavar="NAME", help="Of a dataset, where it cannot be told.")
+@click.option("--label-column", metavar="NAME", help="Of a dataset, where it cannot be told.")
+@click.option("--labels", default="auto", show_default=True, help="auto, folders, none, or a CSV (file_name,label).")
+@click.option("--clusters", type=int, default=10, show_default=True, help="How many, for images without labels.")
+@click.option(
+    "--format",
+    type=click.Choice(["auto", "png", "jpeg", "webp"]),
+    default="auto",
+    show_default=True,
+    help="Of the files; auto keeps each one's own.",
+)
+@click.option("--quality", type=click.IntRange(50, 100), default=95, show_default=True, help="Of JPEG, always 4:4:4.")
+@click.option("--layout", metavar="NAME", default="auto", show_default=True, help="auto, folder or parquet.")
+@click.option(
+    "--metadata",
+    type=click.Choice(["keep", "no-gps", "strip"]),
+    default="keep",
+    show_default=True,
+    help="What of EXIF ships. Thumbnails never do.",
+)
+@click.option("--key", type=click.Path(path_type=Path), help="A key file to use.  [default: a new one in OUT.owner]")
+@click.option(
+    "--verify",
+    type=click.Choice(["quick", "paper", "none"]),
+    default="quick",
+    show_default=True,
+    help="How to prove it.",
+)
+@_against
+@_victim
+@_seeds
+@_device
+@click.option("--workers", type=click.IntRange(1, 256), help="Threads that encode.  [default: one per core]")
+@click.option("--auto-seconds", type=float, default=60.0, show_default=True, help="Time for choosing a method.")
+@click.option("--min-drop", type=float, metavar="SHARE", help="Exit with 4 if the relative drop may be below this.")
+@click.option("--overwrite/--resume", default=False, help="Start again, or continue an interrupted run (default).")
+@click.option("--name", help="Title of the release.  [default: OUT's name]")
+@click.option("--licence", metavar="ID", help="Licence for the card, such as cc-by-nc-nd-4.0.")
+@click.option("--contact", help="Contact for the card.")
+@click.option("--disclose", is_flag=True, help="Let the card name method, parameters and countermeasures.")
+@_json
+@_quiet
+@command
+def protect(
+    source: str, out: Path, assignments: tuple[str, ...], as_json: bool, quiet: bool, **options: Any
+) -> int | None:
+    """Write a protected, verified and signed copy of SOURCE to the new folder OUT.
+
+    SOURCE is a folder of images (class folders, split folders or neither), parquet files, a saved dataset or a Hub
+    dataset OWNER/NAME; it is never changed. Keys and the full report go to OUT.owner, which stays with you.
+
+    \b
+    unlearnable protect photos/ photos-protected/
+    unlearnable protect cifar/ cifar-protected/ --preset r16 --against cheap
+    """
+    from unlearnable import params
+
+    chosen = params.parse_assignments(assignments)
+    _refuse_unknown(options, chosen)
+    from unlearnable import api
+
+    with _progress(quiet) as tell:
+        document = api.protect(source, out, api.Options(set=chosen, **options), tell=tell)
+    if as_json:
+        click.echo(json.dumps({key: value for key, value in document.items() if key != "skipped"}, indent=2))
+    else:
+        from release import console
+
+        console.protected(document)
+    return api.exit_code(document, options["min_drop"])
+
+
+@cli.command()
+@click.argument("release", type=click.Path(path_type=Path))
+@click.option("--source", metavar="SOURCE", help="Where the originals are now.  [default: as recorded]")
+@click.option("--protocol", type=click.Choice(["quick", "paper"]), default="quick", show_default=True)
+@_against
+@_victim
+@_seeds
+@_device
+@_json
+@_quiet
+@command
+def verify(release: Path, as_json: bool, quiet: bool, **options: Any) -> None:
+    """Train what a scraper would train on RELEASE's bytes and test it on the clean originals.
+
+    Reads OUT.owner beside RELEASE, which says where the originals are and which of them were held out.
+    """
+    from unlearnable import api
+
+    with _progress(quiet) as tell:
+        document = api.verify(release, tell=tell, **options)
+    if as_json:
+        click.echo(json.dumps(document, indent=2))
+        return
+    from release import console
+
+    console.verification(document)
+
+
+@cli.command()
+@click.argument("release", type=click.Path(path_type=Path))
+@click.option("--public-key", type=click.Path(path_type=Path), help="The signer's key, if you know it from elsewhere.")
+@_json
+@command
+def check(release: Path, public_key: Path | None, as_json: bool) -> int:
+    """Is every file of RELEASE as it was signed? Names each changed, missing and extra one."""
+    from release.check import check as check_release
+
+    found = check_release(release, public_key).to_json()
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+    else:
+        from release import console
+
+        console.checked(found)
+    return 0 if found["ok"] else 5
+
+
+def _listing(kind: str, noun: str) -> Callable[..., None]:
+    @_json
+    @command
+    def show(as_json: bool) -> None:
+        from unlearnable.listing import described, lines
+
+        found = described(kind)
+        click.echo(json.dumps(found, indent=2) if as_json else "\n".join(lines(found)))
+
+    show.__doc__ = f"List the {noun}, with parameters and sources."
+    return show
+
+
+cli.command("methods")(_listing("poisons", "protection methods and their presets"))
+cli.command("defences")(_listing("defences", "countermeasures that --against can try"))
+cli.command("victims")(_listing("nets", "networks that can be trained"))
+
+
+def _refuse_unknown(options: dict[str, Any], chosen: dict[str, str]) -> None:
+    """Misspelled names are refused here, before torch is imported."""
+    for kind, name in (("poisons", options["preset"] or options["method"]), ("nets", options["victim"])):
+        if name not in (None, "auto"):
+            registry.find_preset(kind, name)
+    del chosen
+
+
+def _progress(quiet: bool) -> Any:
+    from release.console import progress
+
+    return progress(quiet)
+
+
+if __name__ == "__main__":
+    cli()

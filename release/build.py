@@ -1,0 +1,234 @@
+"""From a source to protected files in the staging folder, shard by shard; each image is followed here from end to end.
+
+    read -> decode -> (the poison's perturbation, at the working size) -> resample -> grey levels -> add -> encode -> write
+
+What makes perturbations is a function that the caller passes in: nothing here knows a poison. A shard's done-mark, a
+file in the owner folder with what was measured, is written last, so an interrupted run repeats at most one shard.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from release import formats
+from release.facts import Measured
+from release.formats import Item, Placed, Shard
+from unlearnable import budget, imageio
+from unlearnable.errors import ImageError, IntegrityError
+from unlearnable.imageio import Picture
+from unlearnable.types import Pixels, Record, Skipped, Source
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# records and their squashed pictures (N, S, S, 3) uint8 -> (N, 3, S, S) float perturbations in [0, 1] pixel units
+Perturb = Callable[[Sequence[Record], Pixels], "Tensor"]
+
+_CHUNK_IMAGES, _CHUNK_BYTES = 256, 128 << 20  # decoded pictures held at once
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How files are made. size: the poison's working size; container: auto, png, jpeg or webp."""
+
+    layout: str
+    container: str
+    levels: int
+    size: int
+    quality: int = 95
+    metadata: str = "keep"
+    workers: int = 1
+
+
+@dataclass(frozen=True)
+class Row:
+    """One protected image, for the owner's receipt: where it went, what it was, how far it moved."""
+
+    id: str
+    path: str
+    row: int | None
+    original_sha256: str
+    lossless: bool
+    linf: int
+    p999: float
+    psnr: float | None  # None: nothing changed
+
+
+@dataclass(frozen=True)
+class Built:
+    """Everything written. Rows are in the source's order."""
+
+    rows: tuple[Row, ...]
+    skipped: tuple[Skipped, ...]
+
+    def measured(self) -> dict[str, Measured]:
+        """What the manifest says of each data file."""
+        by_path: dict[str, list[Row]] = {}
+        for row in self.rows:
+            by_path.setdefault(row.path, []).append(row)
+        out = {}
+        for path, rows in by_path.items():
+            psnr = [row.psnr for row in rows if row.psnr is not None]
+            mean = sum(psnr) / len(psnr) if psnr else None
+            out[path] = Measured(len(rows), max(r.linf for r in rows), max(r.p999 for r in rows), mean)
+        return out
+
+
+@dataclass(frozen=True)
+class Made:
+    """One image, protected and encoded."""
+
+    data: bytes
+    container: str
+    lossless: bool
+    linf: int
+    p999: float
+    psnr: float
+
+
+def make(picture: Picture, delta: Tensor, settings: Settings) -> Made:
+    """One picture and its perturbation at the working size -> the file that ships, measured on its decoded pixels."""
+    height, width, _ = picture.pixels.shape
+    steps = budget.to_levels(budget.resample(delta, height, width), picture.pixels, settings.levels)
+    protected = budget.add(picture.pixels, steps)
+    container = imageio.target_container(picture, settings.container)
+    data = imageio.encode(protected, picture, container, settings.quality, settings.metadata)
+    lossless = container != "JPEG"
+    shipped = protected if lossless else imageio.decode(data, picture.name).pixels
+    return Made(data, container, lossless, *budget.realised(picture.pixels, shipped))
+
+
+def build(
+    source: Source,
+    perturb: Perturb,
+    settings: Settings,
+    staging: Path,
+    marks: Path,
+    tell: Callable[[int, int], None] = lambda done, of: None,
+) -> Built:
+    """Writes the protected data of `source` under `staging`; shards that have a done-mark in `marks` are not repeated.
+
+    Unreadable images become Skipped. Raises OSError when the disk fails: what is done stays done.
+    """
+    module = formats.load(settings.layout)
+    staging.mkdir(exist_ok=True)
+    marks.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for leftover in staging.rglob(".partial-*"):  # of a run that was killed
+        leftover.unlink()
+    rows: list[Row] = []
+    skipped = list(source.skipped)
+    with ThreadPoolExecutor(settings.workers) as pool:
+        for shard in formats.shards(source, settings.layout):
+            mark = marks / f"{shard.index:06d}.json"
+            if mark.exists():
+                done_rows, done_skipped = _read_mark(mark)
+            else:
+                done_rows, done_skipped = _build_shard(source, shard, perturb, settings, staging, module.write, pool)
+                _write_mark(mark, done_rows, done_skipped)
+            rows += done_rows
+            skipped += done_skipped
+            tell(len(rows) + len(skipped), len(source.records) + len(source.skipped))
+    return Built(tuple(rows), tuple(skipped))
+
+
+def read_back(staging: Path, rows: Sequence[Row], layout_name: str) -> Iterator[bytes]:
+    """The bytes that ship for these rows, in their order."""
+    placed = [Placed(row.id, row.path, row.row) for row in rows]
+    found: Iterator[bytes] = formats.load(layout_name).read(staging, placed)
+    return found
+
+
+def read_rows(marks: Path) -> Built:
+    """What the done-marks of a finished release say. Raises IntegrityError where one is damaged."""
+    rows: list[Row] = []
+    skipped: list[Skipped] = []
+    for mark in sorted(marks.glob("*.json")):
+        more, missing = _read_mark(mark)
+        rows += more
+        skipped += missing
+    return Built(tuple(rows), tuple(skipped))
+
+
+def _build_shard(
+    source: Source,
+    shard: Shard,
+    perturb: Perturb,
+    settings: Settings,
+    staging: Path,
+    write: Callable[[Path, Shard, Source, Iterator[Item]], list[Placed]],
+    pool: ThreadPoolExecutor,
+) -> tuple[list[Row], list[Skipped]]:
+    made: dict[str, tuple[Made, str]] = {}
+    skipped: list[Skipped] = []
+
+    def items() -> Iterator[Item]:
+        for chunk in _chunks(source, shard.records, skipped):
+            squares = np.stack([imageio.square(picture.pixels, settings.size) for _, picture, _ in chunk])
+            deltas = perturb([record for record, _, _ in chunk], squares)
+            jobs = [pool.submit(make, picture, d, settings) for (_, picture, _), d in zip(chunk, deltas, strict=True)]
+            for (record, _, digest), job in zip(chunk, jobs, strict=True):
+                try:
+                    done = job.result()
+                except ImageError as why:
+                    skipped.append(Skipped(record.id, str(why)))
+                    continue
+                made[record.id] = (replace(done, data=b""), digest)
+                yield Item(record, done.data, imageio.suffix_for(record.id, done.container))
+
+    placed = write(staging, shard, source, items())
+    return [_row(place, *made[place.id]) for place in placed], skipped
+
+
+def _chunks(
+    source: Source, records: Sequence[Record], skipped: list[Skipped]
+) -> Iterator[list[tuple[Record, Picture, str]]]:
+    """Decoded pictures, as many as may be held at once; those that cannot be decoded go to `skipped`."""
+    chunk: list[tuple[Record, Picture, str]] = []
+    held = 0
+    for record in records:
+        try:
+            data = source.read(record)
+            picture = imageio.decode(data, record.id)
+        except ImageError as why:
+            skipped.append(Skipped(record.id, str(why)))
+            continue
+        chunk.append((record, picture, hashlib.sha256(data).hexdigest()))
+        held += picture.pixels.nbytes
+        if len(chunk) >= _CHUNK_IMAGES or held >= _CHUNK_BYTES:
+            yield chunk
+            chunk, held = [], 0
+    if chunk:
+        yield chunk
+
+
+def _row(place: Placed, made: Made, digest: str) -> Row:
+    psnr = round(made.psnr, 2) if math.isfinite(made.psnr) else None
+    return Row(place.id, place.path, place.row, digest, made.lossless, made.linf, made.p999, psnr)
+
+
+def _write_mark(mark: Path, rows: Sequence[Row], skipped: Sequence[Skipped]) -> None:
+    partial = mark.with_suffix(".partial")
+    body = {"rows": [asdict(row) for row in rows], "skipped": [asdict(item) for item in skipped]}
+    with partial.open("w", encoding="utf-8") as file:
+        json.dump(body, file, ensure_ascii=True)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(mark)
+
+
+def _read_mark(mark: Path) -> tuple[list[Row], list[Skipped]]:
+    try:
+        body = json.loads(mark.read_text(encoding="utf-8"))
+        return [Row(**row) for row in body["rows"]], [Skipped(**item) for item in body["skipped"]]
+    except (ValueError, TypeError, KeyError) as why:
+        raise IntegrityError(f"{mark} is damaged ({why}).", "Remove it: its shard will be written again.") from why

@@ -1,0 +1,139 @@
+"""README.md of a release: the dataset card of the Hugging Face Hub.
+
+The first paragraph says that the pixels are perturbed and that models trained on them are expected to fail. What the
+owner wrote (names, classes, contact) is escaped: it can never become a heading, a link, HTML or another YAML field.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from release import figures
+from release.facts import Facts
+from release.manifest import public_verification
+
+TEMPLATES = Path(__file__).with_name("templates")
+TAGS = ("no-ai-training", "unlearnable-examples", "data-protection")
+
+_MOST_CLASSES = 100  # more names than this make a card nobody reads
+_SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"))
+
+# Identifiers the Hub knows; any other licence is "other" with a name, as its documentation asks.
+_HUB_LICENCES = frozenset(
+    {"apache-2.0", "mit", "cc", "cc0-1.0", "cc-by-2.0", "cc-by-2.5", "cc-by-3.0", "cc-by-4.0", "cc-by-sa-3.0"}
+    | {"cc-by-sa-4.0", "cc-by-nc-2.0", "cc-by-nc-3.0", "cc-by-nc-4.0", "cc-by-nd-4.0", "cc-by-nc-nd-3.0"}
+    | {"cc-by-nc-nd-4.0", "cc-by-nc-sa-2.0", "cc-by-nc-sa-3.0", "cc-by-nc-sa-4.0", "odc-by", "odbl", "pddl", "gfdl"}
+    | {"cdla-permissive-1.0", "cdla-permissive-2.0", "cdla-sharing-1.0", "c-uda", "etalab-2.0", "unknown"}
+)
+
+
+def card(facts: Facts) -> str:
+    """The whole README.md, front matter included. UTF-8 text, newline at the end."""
+    verification = public_verification(facts.verification) if facts.verification else None
+    disclosed = facts.disclose and facts.verification
+    text = (
+        _environment()
+        .get_template("card.md")
+        .render(
+            name=_title(facts),
+            budget=figures.budget_text(facts),
+            counts=figures.counts_text(facts),
+            splits=facts.splits,
+            classes=_classes(facts.classes or ()),
+            licence=facts.licence,
+            verification=verification,
+            arms=figures.arm_rows(verification["arms"]) if verification else (),
+            independent=figures.arm_rows(verification.get("independent_labels", {})) if verification else (),
+            drop=figures.drop(verification) if verification else "",
+            protocol=figures.protocol_rows(verification["protocol"]) if verification else (),
+            against=figures.against_rows(facts.verification) if disclosed and facts.verification else (),
+            method=figures.method_rows(facts.owner_extra) if facts.disclose else (),
+            limits=figures.limits(facts),
+            contact=facts.contact,
+            arm_table=_arm_table,
+        )
+    )
+    body = re.sub(r"\n{3,}", "\n\n", text).strip()
+    return f"---\n{_front_matter(facts)}\n---\n\n{body}\n"
+
+
+def _front_matter(facts: Facts) -> str:
+    from huggingface_hub import DatasetCardData  # slow to import, and only sealing needs it
+
+    known: dict[str, Any] = {"pretty_name": _title(facts), "tags": list(TAGS)}
+    known["size_categories"] = [next((name for top, name in _SIZES if facts.counts["protected"] < top), "10M<n<100M")]
+    if facts.classes:
+        known["task_categories"] = ["image-classification"]
+    if facts.licence:
+        known |= _licence(facts)
+    if facts.configs:
+        known["configs"] = [_config(facts)]
+    return DatasetCardData(**known).to_yaml(original_order=list(known))
+
+
+def _config(facts: Facts) -> dict[str, Any]:
+    files = [{"split": item["split"], "path": item["path"]} for item in facts.configs]
+    config: dict[str, Any] = {"config_name": "default", "data_files": files}
+    # Folder names are labels only where the owner has labels; parquet files carry theirs, and refuse the option.
+    return config | ({"drop_labels": facts.drop_labels} if facts.layout == "folder" else {})
+
+
+def _licence(facts: Facts) -> dict[str, str]:
+    name = _line(facts.licence or "").lower()
+    if name in _HUB_LICENCES:
+        return {"license": name}
+    slug = re.sub(r"[^a-z0-9.]+", "-", name).strip("-") or "other"
+    link = {"license_link": "LICENSE"} if "LICENSE" in facts.documents else {}
+    return {"license": "other", "license_name": slug} | link
+
+
+def _classes(names: Sequence[str]) -> Markup | None:
+    if not names:
+        return None
+    more = f" and {len(names) - _MOST_CLASSES:,} more" if len(names) > _MOST_CLASSES else ""
+    return Markup(f"{len(names):,} classes: {', '.join(map(_escape, names[:_MOST_CLASSES]))}{more}.")
+
+
+def _environment() -> Environment:
+    """Everything that a template prints is escaped for Markdown, unless it is Markup made here."""
+    return Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=False,
+        finalize=_escape,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+
+
+def _escape(value: object) -> str:
+    """Text for Markdown: one line, HTML as entities, every mark that means something with a backslash."""
+    if isinstance(value, Markup | int):
+        return str(value)
+    text = _line(str(value)).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return Markup(re.sub(r"([!\"#$*+=\[\\\]^_`{|}~]|:(?=//)|(?<=www)\.|(?<!\w)@)", r"\\\1", text))
+
+
+def _title(facts: Facts) -> str:
+    return _line(facts.name) or "Protected images"
+
+
+def _line(text: str) -> str:
+    """The same text on one line, without control characters and lone surrogates."""
+    kept = "".join(" " if unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") else c for c in text)
+    return " ".join(kept.split())
+
+
+def _arm_table(rows: Sequence[Mapping[str, str]]) -> Markup:
+    head = "| Trained on | Peak test accuracy | Final test accuracy | Epochs to training loss 0.5 |\n"
+    head += "|---|---:|---:|---:|\n"
+    lines = [f"| {row['label']} | {row['peak']} | {row['final']} | {row['epochs']} |\n" for row in rows]
+    return Markup(head + "".join(lines))

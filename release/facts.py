@@ -1,0 +1,95 @@
+"""What `seal` is told about a finished copy: everything the card, the reports and the manifest are written from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from unlearnable.budget import check_levels
+from unlearnable.errors import IntegrityError
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was measured on one data file against its originals.
+
+    images: how many it holds (0 for a table or a label file). linf: largest change of a pixel value, in grey levels.
+    p999: largest 99.9th percentile of one image, in grey levels. psnr: mean in dB, inf when nothing changed.
+    None where there is nothing to measure.
+    """
+
+    images: int
+    linf: int | None = None
+    p999: float | None = None
+    psnr: float | None = None
+
+
+@dataclass(frozen=True)
+class Facts:
+    """A finished copy, as its maker describes it. The fields from `owner_extra` on never reach a public file.
+
+    measured: by release path ("data/train/cat/1.png"), every file under data/ and no other.
+    verification: the full document of `verify --json`, or None.
+    configs: {"split": "train", "path": "data/train/**"} for the card, in order.
+    documents: other files at the top of the staging folder that belong to the release, such as LICENSE.
+    gallery: encoded protected pictures (PNG, JPEG, WebP), shown in the public report.
+    """
+
+    name: str
+    created: str  # UTC, "2026-01-31T12:00:00Z"; see release.manifest.utc_now
+    layout: str  # "folder" or "parquet"
+    levels: int  # the budget, in whole grey levels
+    guaranteed: bool  # every data file is lossless, so that the budget is a promise
+    counts: Mapping[str, int]  # images: total = protected + skipped
+    splits: Mapping[str, int]  # protected images by split
+    measured: Mapping[str, Measured]
+    versions: Mapping[str, str]  # tool, python, torch, pillow ...
+    commitment: Mapping[str, str]  # salt and sha256, hexadecimal
+    classes: tuple[str, ...] | None = None
+    verification: Mapping[str, Any] | None = None
+    configs: Sequence[Mapping[str, str]] = ()
+    drop_labels: bool = False
+    licence: str | None = None
+    contact: str | None = None
+    documents: tuple[str, ...] = ()
+    gallery: Sequence[bytes] = ()
+    disclose: bool = False  # the owner lets strangers know method, parameters and the defence table
+
+    # All optional: method, preset, params (a mapping), surrogate, command, source, auto (rows: mappings), skipped
+    # ((id, reason) pairs), timings (step -> seconds). `disclose` publishes the first four and never the others.
+    owner_extra: Mapping[str, Any] = field(default_factory=dict)
+    owner_gallery: Sequence[tuple[bytes, bytes, bytes]] = ()  # original, difference x10, protected
+
+    def __post_init__(self) -> None:
+        check_levels(self.levels)
+        total, protected, skipped = (self.counts[name] for name in ("total", "protected", "skipped"))
+        if total != protected + skipped:
+            raise IntegrityError(f"{total} images were found, but {protected} protected and {skipped} skipped.")
+        written = sum(item.images for item in self.measured.values())
+        if written != protected:
+            raise IntegrityError(f"{protected} images were protected, but the files hold {written}.")
+        for path, item in self.measured.items():
+            if self.guaranteed and item.linf is not None and item.linf > self.levels:
+                raise IntegrityError(f"{path} changes a pixel by {item.linf} grey levels; the budget is {self.levels}.")
+
+
+@dataclass(frozen=True)
+class Realised:
+    """How far the pixels of a whole release are from their originals. PSNR is inf when nothing changed."""
+
+    linf: int
+    p999: float
+    psnr: float
+
+
+def realised(facts: Facts) -> Realised | None:
+    """Over all files: largest change, largest 99.9th percentile (grey levels), mean PSNR by image (dB, finite ones)."""
+    files = [item for item in facts.measured.values() if item.images and item.linf is not None]
+    if not files:
+        return None
+    finite = [(item.psnr, item.images) for item in files if item.psnr is not None and math.isfinite(item.psnr)]
+    images = sum(count for _, count in finite)
+    psnr = sum(value * count for value, count in finite) / images if images else math.inf
+    return Realised(max(item.linf or 0 for item in files), max(item.p999 or 0.0 for item in files), psnr)

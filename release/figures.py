@@ -1,0 +1,153 @@
+"""Numbers as people read them, shared by the card and the reports, so that the two can never disagree."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from release.facts import Facts, realised
+
+ARMS = {
+    "clean": "The originals",
+    "noise": "Random noise of the same size",
+    "protected": "This release",
+}
+
+_PROTOCOL = {
+    "name": "Protocol",
+    "victim": "Network trained",
+    "runs": "Independent runs",
+    "seeds": "Seeds of the runs",
+    "epochs": "Epochs",
+    "batch": "Batch size",
+    "learning_rate": "Learning rate",
+    "augment": "Augmentation",
+    "train_images": "Training images",
+    "test_images": "Test images",
+    "test_set": "Tested on",
+    "image_size": "Image size in pixels",
+    "classes": "Classes",
+    "chance": "Accuracy of guessing",
+    "device": "Device",
+}
+
+_METHOD = {"method": "Method", "preset": "Preset", "surrogate": "Surrogate network"}
+
+_LIMITS = (
+    "Whoever has the labels can average a pattern that is shared by a class out of the images. "
+    "This protection is an obstacle, not encryption.",
+    "Strong lossy compression, conversion to grey, heavy augmentation, adversarial training or purification "
+    "may restore part or all of the accuracy.",
+    "The protection acts on models that are trained on these files later. "
+    "It does nothing to models that exist already, and it cannot protect copies of the originals found elsewhere.",
+)
+_LIMIT_OF_FIGURES = (
+    "Accuracies were measured with the networks, the settings and the data named here. "
+    "Other networks, networks trained before on other data, and mixtures with clean data may do better."
+)
+
+
+def limits(facts: Facts) -> tuple[str, ...]:
+    """What nobody may conclude from the figures, in sentences."""
+    return (*_LIMITS, _LIMIT_OF_FIGURES) if facts.verification else _LIMITS
+
+
+def percent(fraction: float | None) -> str:
+    """0.8734 -> "87.3%"."""
+    return "–" if fraction is None else f"{100 * fraction:.1f}%"
+
+
+def spread(stat: Mapping[str, Any]) -> str:
+    """An accuracy with its spread and the number of runs behind it: "87.3% ± 0.4% (3 runs)"."""
+    count = len(stat["runs"])
+    deviation = "" if stat.get("std") is None else f" ± {percent(stat['std'])}"
+    return f"{percent(stat['mean'])}{deviation} ({count} {'run' if count == 1 else 'runs'})"
+
+
+def epochs(stat: Mapping[str, Any] | None) -> str:
+    """Epochs until the training loss fell below one half; runs that never got there count as such."""
+    reached = [run for run in (stat or {}).get("runs", ()) if run is not None]
+    if stat is None or not stat.get("runs"):
+        return "–"
+    if not reached:
+        return "never"
+    mean = f"{sum(reached) / len(reached):.1f}".removesuffix(".0")
+    missed = len(stat["runs"]) - len(reached)
+    return f"{mean} (never in {missed} of {len(stat['runs'])} runs)" if missed else mean
+
+
+def arm_rows(arms: Mapping[str, Any]) -> list[dict[str, str]]:
+    """One row an arm: what was trained on, peak and final test accuracy, epochs to half loss."""
+    return [
+        {
+            "arm": arm,
+            "label": label,
+            "peak": spread(arms[arm]["peak"]),
+            "final": spread(arms[arm]["final"]),
+            "epochs": epochs(arms[arm].get("epochs_to_half_loss")),
+        }
+        for arm, label in ARMS.items()
+        if arm in arms
+    ]
+
+
+def against_rows(verification: Mapping[str, Any]) -> list[dict[str, str]]:
+    """One row a countermeasure: peak test accuracy on clean and on protected images. The owner's, unless disclosed."""
+    return [
+        {"name": name, "clean": spread(arms["clean"]["peak"]), "protected": spread(arms["protected"]["peak"])}
+        for name, arms in verification.get("against", {}).items()
+    ]
+
+
+def protocol_rows(protocol: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The protocol as (what, value) pairs, in reading order."""
+    rows = []
+    for name, label in _PROTOCOL.items():
+        value = protocol.get(name)
+        if value is not None:
+            rows.append((label, percent(value) if name == "chance" else _plain(value)))
+    return rows
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value))
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def drop(verification: Mapping[str, Any]) -> str:
+    """The relative accuracy drop with its interval."""
+    found = verification["relative_accuracy_drop"]
+    return f"{percent(found['mean'])} (interval {percent(found['low'])} to {percent(found['high'])})"
+
+
+def budget_text(facts: Facts) -> str:
+    """One or two sentences on how far pixels were moved."""
+    found = realised(facts)
+    if facts.guaranteed:
+        text = f"No pixel value differs from its original by more than {facts.levels} of 255 grey levels in any file."
+    else:
+        text = f"Pixel values were changed by up to {facts.levels} of 255 grey levels, before lossy compression."
+    if found is None:
+        return text
+    quality = "the pixels are unchanged" if math.isinf(found.psnr) else f"mean PSNR {found.psnr:.1f} dB"
+    return f"{text} Measured on the shipped files: largest change {found.linf}, {quality}." + (
+        "" if facts.guaranteed else f" 99.9% of the pixel values of every image lie within {found.p999:g}."
+    )
+
+
+def counts_text(facts: Facts) -> str:
+    """How many images were protected, and what became of the others."""
+    counts = facts.counts
+    text = f"{counts['protected']:,} of {counts['total']:,} images are protected."
+    if not counts["skipped"]:
+        return text
+    left = "1 image" if counts["skipped"] == 1 else f"{counts['skipped']:,} images"
+    return f"{text} {left} could not be protected and {'is' if counts['skipped'] == 1 else 'are'} not in this release."
+
+
+def method_rows(extra: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """How the images were protected, as (what, value) pairs. The owner's, unless disclosed."""
+    rows = [(label, str(extra[name])) for name, label in _METHOD.items() if extra.get(name)]
+    return rows + [(name, str(value)) for name, value in (extra.get("params") or {}).items()]

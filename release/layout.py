@@ -1,0 +1,39 @@
+"""Every file name inside a release and beside it, spelled once.
+
+OUT/            README.md, manifest.json, attestation.json, SHA256SUMS, report.html, data/ ...
+OUT.owner/      0700: key, signing key, receipt, full report, state for a resumed run. Never inside OUT/.
+.OUT.partial/   the release while it is being written; renamed to OUT when it is whole
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+DATA = "data"
+CARD = "README.md"
+MANIFEST = "manifest.json"
+ATTESTATION = "attestation.json"
+SUMS = "SHA256SUMS"
+REPORT = "report.html"
+
+# What a download from the Hub adds beside a release; everything else that the manifest does not list is extra.
+FOREIGN = (".git", ".gitattributes", ".gitignore", ".cache/huggingface")
+
+KEY = "key"
+SIGNING_KEY = "signing-key.pem"
+PUBLIC_KEY = "public-key.pem"
+RECEIPT = "receipt.json"
+OWNER_REPORT = "report.html"
+PLAN = "plan.json"  # what this run was asked, so that a rerun knows whether it may continue
+FIT = "fit.pt"  # what the poison's `fit` found
+VERIFICATION = "verification.json"
+AUTO = "auto.json"
+SHARDS = "shards"  # one done-mark a shard, written last
+
+
+def owner_folder(out: Path) -> Path:
+    return out.with_name(out.name + ".owner")
+
+
+def staging_folder(out: Path) -> Path:
+    return out.with_name(f".{out.name}.partial")

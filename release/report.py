@@ -1,0 +1,168 @@
+"""report.html: one self-contained page, without scripts, that an owner can show to a lawyer.
+
+Two editions of one template. The public one is built from facts that strangers may know; the owner's adds the method,
+the countermeasures, originals and the command. Private facts are not hidden from the public page: they are never given
+to its template, which refuses to print what it was not given.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from PIL import Image, UnidentifiedImageError
+
+from release import curves, figures
+from release.card import TEMPLATES
+from release.facts import Facts, realised
+from release.manifest import public_verification
+from unlearnable.errors import UsageError
+
+_MOST_SKIPPED = 200  # the receipt has them all
+_SMALL = 96  # pixels; below this, smoothing would show what is not there
+_FORMATS = ("PNG", "JPEG", "WEBP")
+_TRIPLE = ("Original", "Difference × 10", "Protected")
+
+
+def public(facts: Facts) -> str:
+    """The page that ships: verdict, arms, curves, protected pictures, budget, counts, flags and protocol."""
+    shown = public_verification(facts.verification) if facts.verification else None
+    context = _common(facts, shown)
+    context |= {"private": False, "triples": (), "pictures": [_inline(data) for data in facts.gallery]}
+    return _render(context | (_disclosed(facts) if facts.disclose else {"method": (), "against": (), "worst": ""}))
+
+
+def owner(facts: Facts) -> str:
+    """The page for the owner folder: the public facts, and the method, countermeasures, originals and command."""
+    extra = facts.owner_extra
+    context = _common(facts, facts.verification) | _disclosed(facts)
+    skipped = list(extra.get("skipped") or ())
+    return _render(
+        context
+        | {
+            "private": True,
+            "pictures": () if facts.owner_gallery else [_inline(data) for data in facts.gallery],
+            "triples": [
+                [(_inline(data), what) for data, what in zip(triple, _TRIPLE, strict=True)]
+                for triple in facts.owner_gallery
+            ],
+            "method": [*context["method"], *([("Source", str(extra["source"]))] if extra.get("source") else [])],
+            "auto": _grid(extra.get("auto") or ()),
+            "skipped": {"rows": skipped[:_MOST_SKIPPED], "more": max(0, len(skipped) - _MOST_SKIPPED)},
+            "command": extra.get("command"),
+            "timings": [(step, f"{seconds:.1f} s") for step, seconds in (extra.get("timings") or {}).items()],
+        }
+    )
+
+
+def _common(facts: Facts, verification: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What both editions show. `verification` is the public part of it for the public edition."""
+    context: dict[str, Any] = {
+        "name": facts.name,
+        "created": facts.created.replace("T", " ").replace("Z", " UTC"),
+        "tool": f"unlearnable {facts.versions.get('tool', '')}".strip(),
+        "style": Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
+        "verification": verification,
+        "counts": figures.counts_text(facts),
+        "budget": figures.budget_text(facts),
+        "amounts": _amounts(facts),
+        "limits": figures.limits(facts),
+        "versions": " · ".join(f"{name} {version}" for name, version in sorted(facts.versions.items())),
+    }
+    return context | (_measured(verification) if verification else {})
+
+
+def _measured(verification: Mapping[str, Any]) -> dict[str, Any]:
+    arms = verification["arms"]
+    tiles = [
+        {"arm": arm, "label": f"{label}: peak accuracy", "value": figures.percent(arms[arm]["peak"]["mean"])}
+        for arm, label in figures.ARMS.items()
+        if arm in arms
+    ]
+    fall = figures.percent(verification["relative_accuracy_drop"]["mean"])
+    return {
+        "tiles": [*tiles, {"arm": "", "label": "Relative accuracy drop", "value": fall}],
+        "arms": figures.arm_rows(arms),
+        "labels": [(arm, label) for arm, label in figures.ARMS.items() if arm in arms],
+        "independent": figures.arm_rows(verification.get("independent_labels") or {}),
+        "curves": _curves(arms, verification["protocol"].get("chance")),
+        "drop": figures.drop(verification),
+        "protocol": figures.protocol_rows(verification["protocol"]),
+    }
+
+
+def _curves(arms: Mapping[str, Any], chance: float | None) -> list[tuple[str, Markup]]:
+    def of(name: str) -> dict[str, Any]:
+        found = {arm: arms[arm].get("curves", {}).get(name) for arm in figures.ARMS if arm in arms}
+        return {arm: runs for arm, runs in found.items() if runs}
+
+    charts = []
+    if accuracies := of("test_accuracy"):
+        charts.append(("Test accuracy", curves.accuracy(accuracies, chance)))
+    if losses := of("train_loss"):
+        charts.append(("Training loss", curves.loss(losses)))
+    return charts
+
+
+def _amounts(facts: Facts) -> list[tuple[str, str]]:
+    rows = [(f"Split “{split}”", f"{count:,} images") for split, count in facts.splits.items()]
+    rows.append(
+        (
+            "Budget",
+            f"{facts.levels} of 255 grey levels, {'guaranteed' if facts.guaranteed else 'before lossy compression'}",
+        )
+    )
+    found = realised(facts)
+    if found:
+        psnr = "infinite: nothing changed" if math.isinf(found.psnr) else f"{found.psnr:.1f} dB"
+        rows.append(("Largest change of a pixel value", f"{found.linf} grey levels"))
+        rows.append(("99.9% of pixel values within", f"{found.p999:g} grey levels in every image"))
+        rows.append(("Mean PSNR against the originals", psnr))
+    return rows
+
+
+def _disclosed(facts: Facts) -> dict[str, Any]:
+    """What the owner knows and may choose to tell: the method and the countermeasures that were tried."""
+    found = facts.verification or {}
+    worst = found.get("worst_case") or {}
+    text = ""
+    if worst and worst["against"] != "none":
+        text = f"Worst case: {worst['against']}, which brings the peak to {figures.percent(worst['peak'])}."
+    return {
+        "method": figures.method_rows(facts.owner_extra),
+        "against": figures.against_rows(found),
+        "worst": text,
+    }
+
+
+def _grid(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """Rows of named cells as columns and rows; the columns are all names, in the order they first appear."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    return {"columns": columns, "rows": [[row.get(name, "") for name in columns] for row in rows]} if rows else None
+
+
+def _inline(data: bytes) -> dict[str, Any]:
+    """An encoded picture as a data: URI. Raises UsageError when it is not a PNG, JPEG or WebP file."""
+    try:
+        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+            kind, small = Image.MIME[image.format or ""], max(image.size) <= _SMALL
+    except UnidentifiedImageError as why:
+        raise UsageError("A picture for the report is not a PNG, JPEG or WebP file.") from why
+    return {"src": f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}", "small": small}
+
+
+def _render(context: Mapping[str, Any]) -> str:
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return environment.get_template("report.html").render(context)

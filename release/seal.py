@@ -1,0 +1,195 @@
+"""The last steps of a release: write what vouches for the data, sign it, and let it appear whole.
+
+Order of vouching: manifest.json lists every file but three; SHA256SUMS (coreutils format) lists the same files and
+manifest.json; attestation.json signs manifest.json and SHA256SUMS. So `sha256sum -c SHA256SUMS` covers everything but
+itself and the signature, and the signature covers both.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path, PurePosixPath
+
+from release import card, hashing, layout, report, sign
+from release.facts import Facts, Measured
+from release.manifest import FileEntry, Manifest, public_verification
+from unlearnable.errors import IntegrityError, UsageError
+
+__all__ = ["Facts", "Measured", "publish", "seal"]
+
+# What `seal` writes, the signature first: once that is gone, a half-dropped release cannot pass for a sealed one.
+_OURS = (
+    layout.ATTESTATION,
+    layout.SUMS,
+    layout.MANIFEST,
+    layout.PUBLIC_KEY,
+    layout.CARD,
+    layout.REPORT,
+)
+
+
+def seal(staging: Path, owner: Path, facts: Facts) -> Manifest:
+    """Writes the card, the reports, the manifest, the checksums and the signature of a finished staging folder.
+
+    `staging` holds data/ complete and the files named in `facts.documents`; what an earlier `seal` wrote is replaced.
+    The owner's report and keys go to `owner`, made where it is missing. All of it is on the disk when this returns.
+    Raises IntegrityError naming the file when the folder and `facts.measured` disagree, or when it holds anything that
+    is not a plain file; OSError when the disk fails.
+    """
+    if owner.resolve().is_relative_to(staging.resolve()):
+        raise UsageError(f"The owner folder {owner} lies inside the release {staging}.", "Keep it beside the release.")
+    for name in _OURS:
+        (staging / name).unlink(missing_ok=True)
+        _fresh(staging / name).unlink(missing_ok=True)
+    paths = _plan(staging, facts)
+    key = sign.signer(owner)
+    _write(staging / layout.PUBLIC_KEY, sign.public_pem(key))
+    _write(staging / layout.CARD, _text(card.card(facts)))
+    _write(staging / layout.REPORT, _text(report.public(facts)))
+    _write(owner / layout.OWNER_REPORT, _text(report.owner(facts)), mode=0o600)
+
+    written = sorted([*paths, layout.PUBLIC_KEY, layout.CARD, layout.REPORT])
+    manifest = _manifest(staging, facts, _digests(staging, written))
+    _write(staging / layout.MANIFEST, manifest.to_bytes())
+    sums = sums_bytes({entry.path: entry.sha256 for entry in manifest.files} | _digests(staging, [layout.MANIFEST]))
+    _write(staging / layout.SUMS, sums)
+    predicate = {"name": facts.name, "created": facts.created, "images": facts.counts["protected"]}
+    _write(
+        staging / layout.ATTESTATION,
+        sign.attest(key, _digests(staging, [layout.MANIFEST, layout.SUMS]), predicate),
+    )
+    for folder in {owner, *(staging / parent for path in written for parent in PurePosixPath(path).parents)}:
+        _sync_folder(folder)
+    return manifest
+
+
+def publish(staging: Path, out: Path, overwrite: bool = False) -> None:
+    """Renames a sealed staging folder to `out`, so that a release appears whole or not at all.
+
+    With `overwrite` the release that is there is moved aside first and removed last; should the machine die in between,
+    it is whole in a hidden folder beside `out`. Raises UsageError when `out` holds anything and `overwrite` is off,
+    when it is no release, or when it holds files that its manifest does not list: those would be lost.
+    """
+    for name in (layout.MANIFEST, layout.SUMS, layout.ATTESTATION):
+        if not (staging / name).is_file():
+            raise IntegrityError(f"{staging} is not sealed: {name} is missing.")
+    aside: Path | None = None
+    if os.path.lexists(out):
+        if out.is_dir() and not out.is_symlink() and not any(out.iterdir()):
+            out.rmdir()
+        else:
+            _require_ours(out, overwrite)
+            aside = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".old", dir=out.parent))
+            out.rename(aside / out.name)
+    try:
+        staging.rename(out)
+    except OSError:
+        if aside is not None:
+            (aside / out.name).rename(out)
+            aside.rmdir()
+        raise
+    _sync_folder(out.parent)
+    if aside is not None:
+        shutil.rmtree(aside)
+
+
+def sums_bytes(digests: dict[str, str]) -> bytes:
+    """SHA256SUMS as coreutils write and read it, names with line breaks escaped. Sorted by path."""
+    return "".join(f"{_sums_line(path, digests[path])}\n" for path in sorted(digests)).encode("utf-8")
+
+
+def _sums_line(path: str, digest: str) -> str:
+    escaped = path.replace("\n", "\\n").replace("\r", "\\r")
+    return f"{digest}  {path}" if escaped == path else f"\\{digest}  {escaped}"
+
+
+def _plan(staging: Path, facts: Facts) -> list[str]:
+    """The files that are staged, checked against what the maker of the copy says it wrote."""
+    found = hashing.walk(staging)
+    for path, kind in found.items():
+        if kind != "file":
+            raise IntegrityError(f"{path} in the staging folder is not a plain file ({kind}).")
+        if path not in facts.measured and path not in facts.documents:
+            raise IntegrityError(f"{path} is in the staging folder, but nothing is known about it.")
+    for path in (*facts.measured, *facts.documents):
+        if path not in found:
+            raise IntegrityError(f"{path} was written, but is not in the staging folder.")
+        if (path in facts.measured) != path.startswith(f"{layout.DATA}/"):
+            raise IntegrityError(f"{path} does not belong there: data lies in {layout.DATA}/, documents beside it.")
+    return list(found)
+
+
+def _manifest(staging: Path, facts: Facts, digests: dict[str, str]) -> Manifest:
+    return Manifest(
+        name=facts.name,
+        created=facts.created,
+        layout=facts.layout,
+        budget={"norm": "linf", "levels": facts.levels, "guaranteed": facts.guaranteed},
+        counts=dict(facts.counts),
+        splits=dict(facts.splits),
+        versions=dict(facts.versions),
+        commitment=dict(facts.commitment),
+        verification=public_verification(facts.verification) if facts.verification else None,
+        files=tuple(_entry(staging, path, digest, facts.measured.get(path)) for path, digest in digests.items()),
+    )
+
+
+def _entry(staging: Path, path: str, digest: str, measured: Measured | None) -> FileEntry:
+    size = (staging / path).stat().st_size
+    if measured is None:
+        return FileEntry(path, digest, size, "document")
+    return FileEntry(path, digest, size, "data", measured.images, measured.linf, measured.p999, measured.psnr)
+
+
+def _digests(root: Path, paths: list[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for path, digest in hashing.digests(root, paths, durable=True):
+        if isinstance(digest, OSError):
+            raise digest
+        found[path] = digest
+    return found
+
+
+def _write(path: Path, data: bytes, mode: int = 0o644) -> None:
+    """Writes a file anew, through to the disk; a reader sees the old one or the new one, never half."""
+    fresh = _fresh(path)
+    fresh.unlink(missing_ok=True)
+    sign.write_new(fresh, data, mode)
+    fresh.replace(path)
+
+
+def _text(text: str) -> bytes:
+    """UTF-8; file names that are none (of skipped files, say) are spelled with escapes."""
+    return text.encode("utf-8", "backslashreplace")
+
+
+def _fresh(path: Path) -> Path:
+    return path.with_name(f".{path.name}.new")
+
+
+def _sync_folder(folder: Path) -> None:
+    """Makes renames in a folder durable. Windows cannot open folders, and needs no such thing."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _require_ours(out: Path, overwrite: bool) -> None:
+    if not overwrite:
+        raise UsageError(f"{out} exists and is not empty.", "Name another folder, or pass --overwrite.")
+    hint = "Name another folder; only a release that nothing was added to is replaced."
+    try:
+        listed = {entry.path for entry in Manifest.from_bytes((out / layout.MANIFEST).read_bytes()).files}
+    except (OSError, IntegrityError) as why:
+        raise UsageError(f"{out} is not a release, so it is not overwritten.", hint) from why
+    ours = listed | {layout.MANIFEST, layout.SUMS, layout.ATTESTATION}
+    others = [path for path in hashing.walk(out) if path not in ours]
+    if out.is_symlink() or others:
+        lost = f"it holds {others[0]}, which is not part of the release" if others else "it is a link"
+        raise UsageError(f"{out} is not overwritten: {lost}.", hint)

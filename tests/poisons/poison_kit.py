@@ -1,0 +1,43 @@
+"""What the tests of poisons share: a tiny set that a small network learns, and a context that trains on it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from unlearnable import nets, train
+from unlearnable.keys import Key
+from unlearnable.nets import Network
+from unlearnable.types import Batch, Context
+
+KEY = Key(bytes(range(32)))
+OTHER_KEY = Key(bytes(range(1, 33)))
+CLASSES = ("ant", "bee", "cat")
+
+
+def separable(count: int, size: int = 16, classes: int = 3, seed: int = 0, contrast: float = 60) -> Batch:
+    """Noise around a smooth picture of the class, which differs from the others by up to `contrast` grey levels."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.arange(count) % classes
+    coarse = torch.rand((classes, 3, 4, 4), generator=torch.Generator().manual_seed(99)) * contrast + 120 - contrast / 2
+    smooth = torch.nn.functional.interpolate(coarse, size=(size, size), mode="bilinear")
+    images = smooth[labels] + torch.randn((count, 3, size, size), generator=generator) * 20
+    return Batch(tuple(f"train/{seed}-{i}.png" for i in range(count)), images.clamp(0, 255).byte(), labels)
+
+
+def surrogate(data: Batch, net: str, *, epochs: int | None = None) -> tuple[Network, float]:
+    """A train_surrogate: a network that is trained for a few epochs, without a held-out part."""
+    network = nets.create(net, int(data.labels.max()) + 1, data.images.shape[-1], seed=1)
+    recipe = train.Recipe(epochs=epochs or 8, batch=32, learning_rate=0.05, augment="none")
+    train.train(network, data.images, data.labels, recipe, seed=2)
+    return network, train.accuracy(network, data.images, data.labels)
+
+
+def context(**changes: Any) -> Context:
+    return replace(Context(KEY, CLASSES, 8, 16, train_surrogate=surrogate), **changes)
+
+
+def take(batch: Batch, chosen: list[int]) -> Batch:
+    return Batch(tuple(batch.ids[i] for i in chosen), batch.images[chosen], batch.labels[chosen])

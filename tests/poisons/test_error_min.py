@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from poison_kit import context, separable, take
+from torch.nn import functional as F
+
+from unlearnable import train
+from unlearnable.poisons import _pgd, error_min
+from unlearnable.poisons.error_min import Params
+from unlearnable.types import Batch, State
+
+EPS = 8 / 255
+
+
+def hard(count: int = 60, seed: int = 0) -> Batch:
+    """Images without classes: only noise can make them learnable."""
+    data = separable(count, contrast=0, seed=seed)
+    return replace(data, labels=torch.arange(count) % 3)
+
+
+QUICK = {"net": "small", "train_steps": 5, "batch": 20, "rounds": 40}
+
+
+def losses(state: State, batch: Batch, delta: torch.Tensor) -> tuple[float, float]:
+    """Of the final network, clean and under the noise."""
+    net = _pgd.unpack(state, context())
+    noisy = (batch.images.float() + (delta * 255).round()).clamp(0, 255).byte()
+    return tuple(F.cross_entropy(train.predict(net, x), batch.labels).item() for x in (batch.images, noisy))  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("level", ["sample", "class"])
+def test_noise_makes_the_loss_small_and_stops_when_it_is(level: str) -> None:
+    lines: list[str] = []
+    data, params = hard(), Params(**QUICK, level=level)  # type: ignore[arg-type]
+    where = context(tell=lines.append)
+    state = error_min.fit(data, params, where)
+    assert state["converged"] and state["error"] <= 0.01 and state["rounds"] < 40
+    assert len(lines) == state["rounds"] and "misread" in lines[-1]
+    delta = error_min.delta(data, state, params, where)
+    assert delta.abs().max() <= EPS + 1e-6
+    assert (delta < -4 / 255).float().mean() > 0.05, "the negative half is not thrown away"
+    clean, noisy = losses(state, data, delta)
+    assert noisy < 0.2 and noisy < 0.5 * clean
+
+
+def test_images_outside_the_fit_get_noise_too() -> None:
+    data, params = hard(), Params(**QUICK)  # type: ignore[arg-type]
+    state = error_min.fit(data, params, context())
+    later = hard(seed=5)
+    assert not set(later.ids) & set(data.ids)
+    delta = error_min.delta(later, state, params, context())
+    clean, noisy = losses(state, later, delta)
+    assert noisy < 0.5 * clean and (delta.abs() > 4 / 255).float().mean() > 0.3
+    mixed = Batch(
+        data.ids[:3] + later.ids[:3],
+        *(torch.cat([getattr(data, k)[:3], getattr(later, k)[:3]]) for k in ("images", "labels")),
+    )
+    both = error_min.delta(mixed, state, params, context())
+    assert torch.equal(both[:3], error_min.delta(take(data, [0, 1, 2]), state, params, context()))
+    assert ((both[3:] - delta[:3]).abs() > 0.5 / 255).float().mean() < 0.05
+
+
+def test_class_noise_depends_on_the_label_alone() -> None:
+    data, params = hard(), Params(**{**QUICK, "rounds": 2}, level="class")  # type: ignore[arg-type]
+    state = error_min.fit(data, params, context())
+    other = replace(separable(9, seed=7), labels=data.labels[:9])
+    delta = error_min.delta(other, state, params, context())
+    assert torch.equal(delta, error_min.delta(take(data, list(range(9))), state, params, context()))
+    assert torch.equal(delta[0], delta[3]) and not torch.equal(delta[0], delta[1])
+
+
+def test_class_noise_is_searched_on_a_share_of_every_class() -> None:
+    data = hard(50)
+    noise = error_min._ClassNoise(data, Params(subset=0.2), context())
+    assert torch.bincount(data.labels[noise.searched], minlength=3).tolist() == [4, 4, 4]
+    assert len(set(noise.searched.tolist())) == 12
+
+
+def test_one_class_wise_step_is_the_mean_of_the_images_steps() -> None:
+    data, where, params = hard(30), context(), Params(net="small", level="class", subset=1.0, batch=30)
+    state = error_min.fit(data, replace(params, rounds=1, train_steps=1), where)
+    net = _pgd.unpack(state, where)
+    noise = error_min._ClassNoise(data, params, where)
+    noise.improve(net)
+    for label in range(3):
+        images = data.images[data.labels == label].float() / 255
+        images.requires_grad_()
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            loss = F.cross_entropy(net(images).float(), torch.full((len(images),), label), reduction="sum")
+        (gradient,) = torch.autograd.grad(loss, images)
+        expected = (-0.1 * EPS * gradient.sign()).mean(0)
+        assert ((noise.noise[label] - expected).abs() > 0.1 * EPS * 0.35).float().mean() < 0.02
+
+
+def test_the_cap_is_told() -> None:
+    lines: list[str] = []
+    params = Params(**{**QUICK, "rounds": 1, "train_steps": 1}, stop_error=0.0)  # type: ignore[arg-type]
+    state = error_min.fit(hard(), params, context(tell=lines.append))
+    assert not state["converged"] and state["rounds"] == 1
+    assert "stopped after 1 rounds" in lines[-1] and "--set rounds=2" in lines[-1]
+
+
+@pytest.mark.parametrize("wrong", [{"rounds": 0}, {"stop_error": 1.0}, {"subset": 0.0}, {"level": "x"}, {"steps": -1}])
+def test_ranges(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        Params(**wrong)

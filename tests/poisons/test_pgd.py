@@ -1,0 +1,164 @@
+"""The step loop against slow arithmetic, and what the crafted poisons reach on the network they are crafted on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from poison_kit import context, separable, surrogate
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from unlearnable import train
+from unlearnable.errors import UsageError
+from unlearnable.nets import Network
+from unlearnable.poisons import _pgd, targeted, untargeted
+from unlearnable.types import Batch
+
+EPS = 8 / 255
+
+
+def linear(side: int, classes: int, seed: int = 0) -> Network:
+    torch.manual_seed(seed)
+    net = Network(nn.Flatten(), 3 * side * side, classes)
+    net.mean.copy_(torch.tensor([0.4, 0.5, 0.6]).view(1, 3, 1, 1))
+    net.std.copy_(torch.tensor([0.2, 0.3, 0.25]).view(1, 3, 1, 1))
+    return _pgd.freeze(net, "cpu")
+
+
+def slow_descent(
+    net: Network, image: Tensor, wanted: int, start: Tensor, steps: int, step: float, sign: float, box: bool
+) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """PGD on a linear softmax for one image, gradient by hand, in float64."""
+    weight, bias = net.head.weight.double().numpy(), net.head.bias.double().numpy()
+    mean, std = net.mean[0].double().numpy(), net.std[0].double().numpy()
+    clean = image.double().numpy() / 255
+    delta = np.clip(start.double().numpy(), -EPS, EPS)
+    delta = np.clip(clean + delta, 0, 1) - clean if box else delta
+    for _ in range(steps):
+        logits = weight @ ((clean + delta - mean) / std).ravel() + bias
+        odds = np.exp(logits - logits.max())
+        odds = odds / odds.sum() - np.eye(len(odds))[wanted]
+        gradient = sign * (weight.T @ odds).reshape(clean.shape) / std
+        delta = np.clip(delta - step * EPS * np.sign(gradient), -EPS, EPS)
+        delta = np.clip(clean + delta, 0, 1) - clean if box else delta
+    return delta
+
+
+@pytest.mark.parametrize(("loss", "sign"), [(_pgd.toward, 1.0), (_pgd.away, -1.0)])
+@pytest.mark.parametrize("box", [True, False])
+def test_steps_against_arithmetic_by_hand(loss: _pgd.Loss, sign: float, box: bool) -> None:
+    side, count = 5, 4
+    generator = torch.Generator().manual_seed(1)
+    images = torch.randint(256, (count, 3, side, side), generator=generator).byte()
+    images[0], images[1] = 0, 255  # at the edge of the legal range
+    wanted = torch.tensor([0, 1, 2, 1])
+    start = torch.randn((count, 3, side, side), generator=generator) * EPS
+    net = linear(side, 3)
+    found = _pgd.Descent(loss, 3, 0.3, box=box, half=False).run(net, images, wanted, start, EPS, None)
+    for row in range(count):
+        slow = slow_descent(net, images[row], int(wanted[row]), start[row], 3, 0.3, sign, box)
+        np.testing.assert_allclose(found[row].double().numpy(), slow, atol=1e-6)
+
+
+def test_augmentation_is_a_bilinear_sampling_grid() -> None:
+    generator = torch.Generator().manual_seed(2)
+    side = 16
+    images = torch.rand((6, 3, side, side), generator=generator)
+    draws = torch.rand((6, 3), generator=generator)
+    draws[0], draws[1] = torch.tensor([0.5, 0.5, 0.0]), torch.tensor([0.5, 0.5, 1.0])
+    colour = torch.tensor([0.1, 0.2, 0.3]).view(1, 3, 1, 1)
+    seen = _pgd.augment(images, draws, colour)
+    torch.testing.assert_close(seen[0], images[0])
+    torch.testing.assert_close(seen[1], images[1].flip(2))
+    shift = (draws * 2 - 1) * (4 / 32 * side) * 2 / (side - 1)  # pixels to the grid's units of [-1, 1]
+    theta = torch.zeros((6, 2, 3))
+    theta[:, 0, 0] = torch.where(draws[:, 2] < 0.5, 1.0, -1.0)
+    theta[:, 1, 1] = 1
+    theta[:, 0, 2], theta[:, 1, 2] = shift[:, 1], shift[:, 0]
+    grid = F.affine_grid(theta, [6, 3, side, side], align_corners=True)
+    slow = F.grid_sample(images - colour, grid, mode="bilinear", padding_mode="zeros", align_corners=True) + colour
+    torch.testing.assert_close(seen, slow, atol=1e-5, rtol=1e-4)
+
+
+def test_gradient_flows_through_the_augmentation() -> None:
+    x = torch.rand((2, 3, 8, 8), dtype=torch.float64, requires_grad=True)
+    draws = torch.tensor([[0.1, 0.8, 0.2], [0.7, 0.4, 0.9]], dtype=torch.float64)
+    padding = torch.zeros((1, 3, 1, 1), dtype=torch.float64)
+    assert torch.autograd.gradcheck(lambda z: _pgd.augment(z, draws, padding), (x,))
+
+
+def test_steps_are_longer_where_there_are_few() -> None:
+    assert [_pgd.step_size(steps, 0) for steps in (10, 100, 250)] == [0.25, 0.05, 0.05]
+    assert _pgd.step_size(10, 0.1) == 0.1
+
+
+def test_a_bfloat16_attack_is_as_strong() -> None:
+    data = separable(60)
+    net, _ = surrogate(data, "small")
+    _pgd.freeze(net, "cpu")
+    wanted, losses = (data.labels + 1) % 3, []
+    for half in (True, False):
+        descent = _pgd.Descent(_pgd.toward, 10, 0.25, half=half)
+        found = descent.run(net, data.images, wanted, torch.zeros(data.images.shape), EPS, None)
+        losses.append(F.cross_entropy(net(data.images / 255 + found), wanted).item())
+    assert losses[0] <= losses[1] * 1.05 + 0.01
+
+
+def shipped(data: Batch, delta: Tensor) -> Tensor:
+    return (data.images.float() + (delta * 255).round()).clamp(0, 255).byte()
+
+
+def test_targeted_images_are_read_as_their_target() -> None:
+    data, where, params = separable(90, contrast=25), context(), targeted.Params(net="small", steps=20)
+    state = targeted.fit(data, params, where)
+    assert state["accuracy"] > 0.95
+    targets = {name: target for name, target in state["targets"].items()}
+    assert sorted(targets) == sorted(targets.values()) == sorted(where.classes)
+    assert all(name != target for name, target in targets.items())
+    wanted = torch.tensor([where.classes.index(targets[where.classes[label]]) for label in data.labels.tolist()])
+    delta = targeted.delta(data, state, params, where)
+    net = _pgd.unpack(state, where)
+    assert train.accuracy(net, shipped(data, delta), wanted) > 0.9
+    assert train.accuracy(net, shipped(data, delta), data.labels) < 0.05
+
+
+def test_untargeted_loss_rises() -> None:
+    data, where, params = separable(60, contrast=25), context(), untargeted.Params(net="small", steps=10)
+    state = untargeted.fit(data, params, where)
+    delta = untargeted.delta(data, state, params, where)
+    net = _pgd.unpack(state, where)
+    before = F.cross_entropy(train.predict(net, data.images), data.labels)
+    after = F.cross_entropy(train.predict(net, shipped(data, delta)), data.labels)
+    assert after > 10 * before and after > 1
+    assert train.accuracy(net, shipped(data, delta), data.labels) < 0.3
+
+
+def test_every_image_keeps_its_best_restart() -> None:
+    data, where = separable(30, contrast=25), context()
+    state = targeted.fit(data, targeted.Params(net="small"), where)
+    net = _pgd.unpack(state, where)
+    wanted = _pgd.outputs(data.labels, state, where, rename=state["targets"].__getitem__)
+    losses = []
+    for restarts in (1, 3):
+        params = targeted.Params(net="small", steps=2, restarts=restarts)
+        seen = data.images / 255 + targeted.delta(data, state, params, where)
+        losses.append(_pgd.Descent(_pgd.toward, 2, 0.5).score(net, seen, wanted).detach())
+    assert (losses[1] <= losses[0] + 1e-2).all() and (losses[1] < losses[0] - 1e-3).any()
+
+
+def test_a_class_that_came_later_is_refused() -> None:
+    data, params = separable(30), targeted.Params(net="small", steps=2)
+    state = targeted.fit(data, params, context())
+    grown = context(classes=("ant", "bee", "cat", "dog"))
+    targeted.delta(data, state, params, grown)  # as long as it has no images
+    with pytest.raises(UsageError, match="dog"):
+        targeted.delta(Batch(data.ids, data.images, data.labels + 1), state, params, grown)
+
+
+@pytest.mark.parametrize("wrong", [{"steps": 0}, {"step": -1.0}, {"restarts": 0}, {"batch": 0}])
+def test_ranges(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        targeted.Params(**wrong)

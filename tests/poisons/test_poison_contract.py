@@ -1,0 +1,130 @@
+"""What holds for every poison, found by its file name."""
+
+from __future__ import annotations
+
+import io
+from functools import cache
+from typing import Any
+
+import pytest
+import torch
+from poison_kit import KEY, OTHER_KEY, context, separable, take
+from torch import Tensor
+
+from unlearnable import budget, params, registry
+from unlearnable.keys import Key
+from unlearnable.types import Batch, Context, State
+
+NAMES = registry.names("poisons")
+# (method, parameters) that are tried: every method at its defaults, cut down where it trains
+CASES: list[tuple[str, dict[str, Any]]] = [
+    ("error_min", {"net": "small", "rounds": 2, "train_steps": 2, "steps": 2, "batch": 16}),
+    ("error_min", {"net": "small", "rounds": 2, "train_steps": 2, "level": "class", "batch": 16}),
+    ("low_frequency", {}),
+    ("low_frequency", {"n": 2, "scaling": "sign"}),
+    ("random_noise", {}),
+    ("random_noise", {"level": "class"}),
+    ("regions", {}),
+    ("regions", {"count": 2}),
+    ("regions", {"count": 1024}),
+    ("targeted", {"net": "small", "steps": 3, "batch": 16}),
+    ("targeted", {"net": "small", "steps": 2, "restarts": 2}),
+    ("untargeted", {"net": "small", "steps": 3}),
+]
+CASES += [(name, {}) for name in NAMES if name not in {method for method, _ in CASES}]
+IDS = [f"{method}-{'-'.join(map(str, values.values()))}".rstrip("-") for method, values in CASES]
+every = pytest.mark.parametrize(("method", "values"), CASES, ids=IDS)
+
+DATA = separable(24)
+
+
+def fit(method: str, values: dict[str, Any], where: Context) -> State:
+    chosen = params.build("poisons", method, values)
+    module = registry.load("poisons", method)
+    state: State = module.fit(DATA if module.TRAINS else None, chosen, where)
+    return state
+
+
+def craft(method: str, values: dict[str, Any], where: Context, state: State, batch: Batch) -> Tensor:
+    out: Tensor = registry.load("poisons", method).delta(batch, state, params.build("poisons", method, values), where)
+    return out
+
+
+@cache
+def crafted(number: int, key: Key = KEY) -> tuple[State, Tensor]:
+    method, values = CASES[number]
+    state = fit(method, values, context(key=key))
+    return state, craft(method, values, context(key=key), state, DATA)
+
+
+@every
+def test_delta_is_finite_and_within_the_budget(method: str, values: dict[str, Any]) -> None:
+    _, delta = crafted(CASES.index((method, values)))
+    assert delta.shape == DATA.images.shape and delta.is_floating_point() and not delta.requires_grad
+    assert delta.isfinite().all()
+    assert delta.abs().max() <= 8 / 255 + 1e-6, "the caller projects, but a poison that needs it wastes its budget"
+    for image, found in zip(DATA.images, delta, strict=True):
+        steps = budget.to_levels(found, image.permute(1, 2, 0).numpy(), 8)
+        assert abs(steps).max() <= 8 and steps.any()
+    assert (delta > 0).any() and (delta < 0).any(), "noise is signed"
+
+
+@every
+def test_same_key_same_bytes_and_another_key_others(method: str, values: dict[str, Any]) -> None:
+    _, delta = crafted(CASES.index((method, values)))
+    again = fit(method, values, context())
+    assert torch.equal(craft(method, values, context(), again, DATA), delta)
+    _, other = crafted(CASES.index((method, values)), OTHER_KEY)
+    assert not torch.equal(other, delta)
+
+
+@every
+def test_state_survives_a_file(method: str, values: dict[str, Any]) -> None:
+    state, delta = crafted(CASES.index((method, values)))
+    file = io.BytesIO()
+    torch.save(state, file)
+    file.seek(0)
+    assert torch.equal(craft(method, values, context(), torch.load(file, weights_only=True), DATA), delta)
+
+
+@every
+def test_order_and_size_of_batches_do_not_matter(method: str, values: dict[str, Any]) -> None:
+    state, delta = crafted(CASES.index((method, values)))
+    order = torch.randperm(len(DATA), generator=torch.Generator().manual_seed(3)).tolist()
+    parts = [order[:7], order[7:8], order[8:]]
+    shuffled = torch.cat([craft(method, values, context(), state, take(DATA, part)) for part in parts])
+    if not registry.describe("poisons", method).facts["TRAINS"]:
+        assert torch.equal(shuffled, delta[order])
+    else:  # crafted: sums of another order may turn the sign of a gradient that is next to nothing
+        assert ((shuffled - delta[order]).abs() > 0.5 / 255).float().mean() < 0.05
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if not registry.describe("poisons", n).facts["NEEDS_LABELS"]])
+def test_labels_are_needed_only_where_it_says_so(name: str) -> None:
+    state, delta = crafted(CASES.index((name, {})))
+    blind = Batch(DATA.ids, DATA.images, torch.zeros_like(DATA.labels))
+    assert torch.equal(craft(name, {}, context(), state, blind), delta)
+
+
+@every
+def test_classes_are_known_by_name(method: str, values: dict[str, Any]) -> None:
+    state, delta = crafted(CASES.index((method, values)))
+    turned = context(classes=("cat", "ant", "bee"))
+    renamed = Batch(DATA.ids, DATA.images, (DATA.labels + 1) % 3)
+    assert torch.equal(craft(method, values, turned, state, renamed), delta)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_a_file_says_about_itself(name: str) -> None:
+    said = registry.describe("poisons", name)
+    assert said.summary.endswith(".") and len(said.summary) < 120
+    assert said.params and all(field.help for field in said.params), "every parameter has its help"
+    assert {"PAPER", "COST", "LEVEL", "NEEDS_LABELS", "TRAINS"} <= set(said.facts)
+    assert said.facts["LEVEL"] in ("class", "sample")
+    assert all(said.facts[fact] is not None for fact in said.facts), "literals, readable without importing"
+    defaults = registry.load("poisons", name).Params()
+    assert {field.name: field.default for field in said.params} == params.as_dict(defaults)
+    for preset, values in said.presets.items():
+        params.build("poisons", name, values)
+        assert registry.find_preset("poisons", preset) == (name, values), "presets of two methods have different names"
+    assert "arXiv" in (registry.load("poisons", name).__doc__ or "")

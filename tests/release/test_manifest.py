@@ -1,0 +1,206 @@
+"""The manifest is pure data: canonical bytes, safe paths, and nothing that only the owner may know."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from made_release import verification
+
+from release.manifest import FileEntry, Manifest, check_path, public_verification, utc_now
+from unlearnable.errors import IntegrityError
+
+
+def entry(path: str, **changes: Any) -> FileEntry:
+    return replace(FileEntry(path, "0f" * 32, 7, "data", images=1, linf=8, p999=7.0, psnr=31.5), **changes)
+
+
+def manifest(*files: FileEntry, **changes: Any) -> Manifest:
+    whole = Manifest(
+        name="Herbarium",
+        created="2026-11-21T10:20:30Z",
+        layout="folder",
+        budget={"norm": "linf", "levels": 8, "guaranteed": True},
+        counts={"total": 2, "protected": 1, "skipped": 1},
+        splits={"train": 1},
+        versions={"tool": "0.1.0"},
+        commitment={"salt": "ab", "sha256": "cd" * 32},
+        verification=None,
+        files=files or (entry("data/a.png"),),
+    )
+    return replace(whole, **changes)
+
+
+VERSION_1 = """{
+ "budget": {
+  "guaranteed": true,
+  "levels": 8,
+  "norm": "linf"
+ },
+ "commitment": {
+  "salt": "ab",
+  "sha256": "cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd"
+ },
+ "counts": {
+  "protected": 1,
+  "skipped": 1,
+  "total": 2
+ },
+ "created": "2026-11-21T10:20:30Z",
+ "files": [
+  {
+   "images": 1,
+   "kind": "data",
+   "linf": 8,
+   "p999": 7.0,
+   "path": "data/é.png",
+   "psnr": 31.5,
+   "sha256": "0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f",
+   "size": 7
+  }
+ ],
+ "layout": "folder",
+ "name": "Herbarium",
+ "schema_version": 1,
+ "splits": {
+  "train": 1
+ },
+ "verification": null,
+ "versions": {
+  "tool": "0.1.0"
+ }
+}
+"""
+
+
+def test_the_bytes_of_version_1_never_change() -> None:
+    assert manifest(entry("data/é.png")).to_bytes().decode() == VERSION_1
+    assert Manifest.from_bytes(VERSION_1.encode()) == manifest(entry("data/é.png"))
+
+
+paths = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\\/:"), min_size=1, max_size=8)
+entries = st.builds(
+    FileEntry,
+    path=paths.filter(lambda part: part not in (".", "..")).map(lambda part: f"data/{part}"),
+    sha256=st.binary(min_size=32, max_size=32).map(bytes.hex),
+    size=st.integers(0, 10**15),
+    kind=st.sampled_from(["data", "document"]),
+    images=st.integers(0, 10**9),
+    linf=st.none() | st.integers(0, 255),
+    p999=st.none() | st.floats(0, 255),
+    psnr=st.none() | st.floats(0, 200) | st.just(math.inf),
+)
+
+
+@given(
+    st.lists(entries, unique_by=lambda item: item.path, max_size=6), st.text(st.characters(exclude_categories=["Cs"]))
+)
+def test_reading_what_was_written_is_the_identity_and_order_does_not_matter(files: list[FileEntry], name: str) -> None:
+    whole = manifest(name=name, files=tuple(files))
+    shuffled = list(files)
+    random.Random(0).shuffle(shuffled)
+    assert Manifest.from_bytes(whole.to_bytes()) == whole
+    assert manifest(name=name, files=tuple(shuffled)).to_bytes() == whole.to_bytes()
+
+
+def test_a_full_verification_survives_the_round_trip() -> None:
+    whole = manifest(verification=public_verification(verification()))
+    assert Manifest.from_bytes(whole.to_bytes()) == whole
+
+
+UNSAFE = [
+    "/etc/passwd",
+    "..",
+    "data/../../key",
+    "data\\a.png",
+    "data//a",
+    "",
+    ".",
+    "a/",
+    "./a",
+    "C:/a",
+    "a\0b",
+    "\udc80",
+]
+
+
+@pytest.mark.parametrize("path", UNSAFE)
+def test_paths_that_could_leave_the_release_are_refused(path: str) -> None:
+    with pytest.raises(IntegrityError):
+        check_path(path)
+    document = json.loads(manifest().to_bytes())
+    document["files"][0]["path"] = path
+    with pytest.raises(IntegrityError):
+        Manifest.from_bytes(json.dumps(document).encode())
+
+
+def test_a_file_is_listed_once_and_never_vouches_for_itself() -> None:
+    with pytest.raises(IntegrityError, match=r"data/a\.png twice"):
+        manifest(entry("data/a.png"), entry("data/a.png"))
+    with pytest.raises(IntegrityError, match="cannot be listed"):
+        entry("manifest.json")
+
+
+def test_psnr_is_rounded_and_infinite_is_none() -> None:
+    assert entry("data/a.png", psnr=31.23456).psnr == 31.23
+    assert entry("data/a.png", psnr=math.inf).psnr is None
+
+
+@pytest.mark.parametrize("value", [math.nan, -math.inf])
+def test_what_is_not_a_number_is_refused(value: float) -> None:
+    with pytest.raises(IntegrityError):
+        manifest(entry("data/a.png", psnr=value)).to_bytes()
+    with pytest.raises(IntegrityError):
+        Manifest.from_bytes(VERSION_1.replace("31.5", json.dumps(value)).encode())
+
+
+def test_a_newer_version_is_refused_with_a_sentence() -> None:
+    with pytest.raises(IntegrityError, match=r"version 2; this program reads up to version 1.*newer unlearnable"):
+        Manifest.from_bytes(VERSION_1.replace('"schema_version": 1', '"schema_version": 2').encode())
+
+
+def test_fields_added_within_a_version_are_ignored() -> None:
+    document = json.loads(VERSION_1)
+    document["later"] = document["files"][0]["later"] = document["budget"]["later"] = 1
+    assert Manifest.from_bytes(json.dumps(document).encode()).files == manifest(entry("data/é.png")).files
+
+
+DAMAGED = [
+    *(b"", b"{", b"[]", b"null", b"\xff\xfe", b"[" * 100_000, b'{"schema_version": 1}', b'{"schema_version": true}'),
+    *(VERSION_1.replace(*change).encode() for change in [('"size": 7', '"size": -7'), ('"size": 7', '"size": true')]),
+    *(VERSION_1.replace(*change).encode() for change in [("0f0f", "zz"), ("folder", "heap"), ("31.5", "1e999")]),
+    *(VERSION_1.replace(*change).encode() for change in [("10:20:30Z", "10:20"), ('"levels": 8', '"levels": 300')]),
+]
+
+
+@pytest.mark.parametrize("data", DAMAGED)
+def test_damage_is_a_sentence_and_never_a_crash(data: bytes) -> None:
+    with pytest.raises(IntegrityError, match=r"manifest\.json"):
+        Manifest.from_bytes(data)
+
+
+def test_the_schema_guards_writing_too() -> None:
+    with pytest.raises(IntegrityError, match=r"created should match"):
+        manifest(created="yesterday").to_bytes()
+    manifest(created=utc_now()).to_bytes()
+
+
+def test_only_what_strangers_may_know_is_public() -> None:
+    public = public_verification(verification() | {"canary": "secret"})
+    assert set(public) == {"protocol", "arms", "relative_accuracy_drop", "flags", "verdict"}
+    assert public["protocol"]["runs"] == 2 and "seeds" not in public["protocol"]
+    assert set(public["arms"]["clean"]) == {"peak", "final", "epochs_to_half_loss", "curves"}
+    text = json.dumps(public)
+    assert not any(word in text for word in ("grayscale", "worst", "against", "811", "secret"))
+
+
+def test_an_independent_labelling_is_public_as_arms_only() -> None:
+    full = verification()
+    full["independent_labels"] = full["arms"] | {"source": "secret"}
+    assert public_verification(full)["independent_labels"] == public_verification(full)["arms"]

@@ -1,0 +1,75 @@
+"""Containers of images by their content, and the extensions they go by. Looks at bytes, decodes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+
+EXTENSIONS = {  # the first is written when a name needs a new one
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
+    "PNG": (".png", ".apng"),
+    "WEBP": (".webp",),
+    "TIFF": (".tif", ".tiff"),
+    "BMP": (".bmp", ".dib"),
+}
+REFUSED = {  # container: its extensions
+    "GIF": (".gif",),
+    "HEIC": (".heic", ".heif", ".hif"),
+    "AVIF": (".avif",),
+    "JPEG 2000": (".jp2", ".j2k", ".jpx"),
+    "JPEG XL": (".jxl",),
+    "Photoshop": (".psd",),
+    "camera raw": (".dng", ".nef", ".cr2", ".cr3", ".arw", ".orf", ".raf", ".rw2"),
+}
+# Every extension that owners call an image, whether we can protect it or must say why not.
+IMAGE_EXTENSIONS = frozenset(e for group in (EXTENSIONS, REFUSED) for known in group.values() for e in known)
+
+
+def sniff(head: bytes) -> str:
+    """The container by the first 32 bytes or more: a key of EXTENSIONS, the name of one we refuse, or ""."""
+    if head.startswith(b"\xff\xd8\xff"):
+        return "JPEG"
+    if head.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "PNG"
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "WEBP"
+    if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+        return "camera raw" if head[8:10] == b"CR" else "TIFF"
+    if head[:2] == b"BM" and len(head) > 18 and head[14] in (12, 16, 40, 52, 56, 64, 108, 124):
+        return "BMP"
+    if head[4:8] == b"ftyp":
+        brands = {b"avif": "AVIF", b"avis": "AVIF", b"crx ": "camera raw"}
+        heif = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+        return brands.get(head[8:12], "HEIC" if head[8:12] in heif else "")
+    others = {b"GIF87a": "GIF", b"GIF89a": "GIF", b"8BPS": "Photoshop", b"\xff\x0a": "JPEG XL"} | {
+        b"\0\0\0\x0cJXL ": "JPEG XL",
+        b"\0\0\0\x0cjP  ": "JPEG 2000",
+        b"\xff\x4f\xff\x51": "JPEG 2000",
+    }
+    return next((name for magic, name in others.items() if head.startswith(magic)), "")
+
+
+def suffix_for(name: str, container: str) -> str:
+    """`name` with an extension that fits: kept when it does ("A.JPG"), else replaced or added."""
+    suffix = PurePosixPath(name).suffix
+    if suffix.lower() in EXTENSIONS[container]:
+        return name
+    stem = name[: -len(suffix)] if suffix.lower() in IMAGE_EXTENSIONS else name
+    return stem + EXTENSIONS[container][0]
+
+
+def webp_chunks(data: bytes) -> Iterator[tuple[bytes, int]]:
+    """Kind and payload offset of every chunk."""
+    at = 12
+    while at + 8 <= len(data):
+        yield data[at : at + 4], at + 8
+        length = int.from_bytes(data[at + 4 : at + 8], "little")
+        at += 8 + length + (length & 1)
+
+
+def webp_size(data: bytes) -> tuple[int, int]:
+    """Width and height by the extended header; 0, 0 where there is none (then a side has at most 16383 pixels)."""
+    kind, at = next(webp_chunks(data), (b"", 0))
+    if kind != b"VP8X" or len(data) < at + 10:
+        return 0, 0
+    return 1 + int.from_bytes(data[at + 4 : at + 7], "little"), 1 + int.from_bytes(data[at + 7 : at + 10], "little")

@@ -1,0 +1,110 @@
+"""`auto`: the method that measures best on the owner's own images, within a stated time.
+
+Each candidate perturbs the training part in memory; a small victim is trained on it and read on the `select` part, which
+the verdict never sees. One seed is a coarse ruler, so a candidate must beat the fallback by more than its likely error.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unlearnable import budget, craft, nets
+from unlearnable.cluster import Labeller
+from unlearnable.device import side_by_side
+from unlearnable.errors import UnlearnableError
+from unlearnable.looks import Looks
+from unlearnable.train import Recipe, train
+from unlearnable.types import Context
+
+FALLBACK = "r16"
+CANDIDATES = ("r16", "r4", "lf4", "r64", "lf3")  # closed-form first: quick, and strong under early stopping
+MARGIN = 0.03  # two seeds of one setting differ by about this much
+_FEW, _MOST_IMAGES, _EPOCHS = 50, 2000, 12
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The preset to use, why in one sentence, and one row of evidence a candidate."""
+
+    preset: str
+    reason: str
+    evidence: tuple[dict[str, Any], ...]
+
+
+def choose(
+    train_part: tuple[Looks, Tensor],
+    select_part: tuple[Looks, Tensor],
+    context: Context,
+    labeller: Labeller | None,
+    recipe: Recipe,
+    *,
+    seconds: float,
+    device: torch.device,
+    tell: Callable[[str, int, int], None],
+) -> Choice:
+    """Measures candidates until `seconds` are spent. Parts are looks and labels; context.size is the working size."""
+    looks, labels = train_part[0].pick(range(min(len(train_part[0]), _MOST_IMAGES))), train_part[1][:_MOST_IMAGES]
+    if len(select_part[0]) < _FEW:
+        return Choice(FALLBACK, f"{len(select_part[0])} images to choose by are too few; the fallback is used.", ())
+    test = (select_part[0].images.to(device), select_part[1].to(device))
+    recipe = replace(recipe, epochs=min(recipe.epochs, _EPOCHS))
+    started, spent = time.monotonic(), [0]
+
+    def measure(preset: str | None) -> dict[str, Any]:
+        name = preset or "clean"
+        if time.monotonic() - started > seconds and preset != FALLBACK and preset is not None:
+            return {"preset": name, "peak": None, "final": None, "seconds": 0.0, "note": "not tried: out of time"}
+        begun = time.monotonic()
+        try:
+            images = looks.images if preset is None else perturbed(looks, labels, preset, context, labeller)
+        except UnlearnableError as why:  # a method that does not fit this source is a row, not the end
+            return {"preset": name, "peak": None, "final": None, "seconds": 0.0, "note": str(why)}
+        net = nets.create("small", len(context.classes), images.shape[-1], seed=0)
+        history = train(net, images.to(device), labels.to(device), recipe, seed=0, test=test)
+        spent[0] += 1
+        tell(f"auto: {name} peaks at {history.peak:.0%}", spent[0], len(CANDIDATES) + 1)
+        taken = round(time.monotonic() - begun, 1)
+        return {"preset": name, "peak": history.peak, "final": history.final, "seconds": taken, "note": ""}
+
+    rows = side_by_side(measure, [None, *CANDIDATES], device)
+    return _decide(rows, len(context.classes))
+
+
+def perturbed(looks: Looks, labels: Tensor, preset: str, context: Context, labeller: Labeller | None) -> Tensor:
+    """Looks with a preset's perturbation, rounded and inside the budget, (N, 3, V, V) uint8.
+
+    Photos are perturbed at their view's size and not at their own: close enough to choose by, much quicker.
+    """
+    method = craft.resolve(None, preset, {})
+    crafter = craft.fit(method, None, context, labeller)
+    side = looks.images.shape[-1]
+    out = torch.empty_like(looks.images)
+    for part in torch.arange(len(looks)).split(256):
+        working = looks.images[part]
+        if side != context.size:
+            working = torch.nn.functional.interpolate(working.float(), size=context.size).round().byte()
+        deltas = crafter.on(tuple(looks.records[i].id for i in part), working, labels[part])
+        for i, delta in zip(part.tolist(), deltas, strict=True):
+            clean = looks.images[i].permute(1, 2, 0).numpy()
+            steps = budget.to_levels(budget.resample(delta, side, side), clean, context.levels)
+            out[i] = torch.from_numpy(budget.add(clean, steps)).permute(2, 0, 1)
+    return out
+
+
+def _decide(rows: list[dict[str, Any]], classes: int) -> Choice:
+    clean, *tried = rows
+    measured = {row["preset"]: row["peak"] for row in tried if row["peak"] is not None}
+    evidence = tuple(rows)
+    if clean["peak"] < min(2 / classes, 0.9) or FALLBACK not in measured:
+        return Choice(FALLBACK, "The victim learned too little from the clean images to choose by; fallback.", evidence)
+    best = min(measured, key=lambda preset: measured[preset])
+    if measured[best] > measured[FALLBACK] - MARGIN:
+        best = FALLBACK
+    reason = f"{best} peaked lowest, or within {MARGIN:.0%} of it: {measured[best]:.0%} (clean {clean['peak']:.0%})."
+    return Choice(best, reason, evidence)

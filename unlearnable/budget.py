@@ -1,0 +1,81 @@
+"""The only place where float perturbations become pixels, and the only projection onto the budget.
+
+The budget is a whole number of grey levels. A perturbation is made on a square working size, resampled to each image's
+own size, and rounded there, once; then it is held inside the budget and inside 0..255 against the clean pixels. So the
+bound is true of the decoded pixels of every lossless file by construction, not by luck of rounding.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from unlearnable.errors import UsageError
+from unlearnable.types import Levels, Pixels
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+DEFAULT_LEVELS = 8
+MAX_LEVELS = 64  # a quarter of the range: past this nobody would call the copy a picture of the original
+
+
+def check_levels(levels: int) -> int:
+    """The budget in whole grey levels, 1 to 64. Raises UsageError outside that."""
+    if not 1 <= levels <= MAX_LEVELS:
+        raise UsageError(f"--eps is a whole number of grey levels from 1 to {MAX_LEVELS}, not {levels}.", "8 is usual.")
+    return levels
+
+
+def resample(delta: Tensor, height: int, width: int) -> Tensor:
+    """(3, S, S) float at the working size -> (3, height, width). Bilinear; antialiased where it shrinks."""
+    from torch.nn.functional import interpolate
+
+    if delta.shape[-2:] == (height, width):
+        return delta
+    return interpolate(delta[None], size=(height, width), mode="bilinear", align_corners=False, antialias=True)[0]
+
+
+def to_levels(delta: Tensor, clean: Pixels, levels: int) -> Levels:
+    """Rounds a float perturbation to whole grey levels that are legal for this image.
+
+    delta: (3, H, W) float in [0, 1] pixel units, already at the image's size; clean: (H, W, C) uint8.
+    Returns (H, W, 1 or 3) int8 with |step| <= levels and clean + step in 0..255. Non-finite values raise ValueError.
+    A grey image takes the green channel's perturbation, not the mean of three: a mean of independent signs would spend
+    only part of the budget.
+    """
+    steps = delta.detach().permute(1, 2, 0).cpu().float().numpy() * 255.0
+    if not np.isfinite(steps).all():
+        raise ValueError("the perturbation is not finite")
+    if colour_channels(clean) == 1:
+        steps = steps[:, :, 1:2]
+    rounded = np.clip(np.rint(steps), -levels, levels).astype(np.int16)
+    colour = clean[:, :, : rounded.shape[2]].astype(np.int16)
+    legal: Levels = (np.clip(colour + rounded, 0, 255) - colour).astype(np.int8)
+    return legal
+
+
+def colour_channels(pixels: Pixels) -> int:
+    """Channels that hold colour: 1 of grey or grey and alpha, 3 of RGB or RGB and alpha."""
+    return 1 if pixels.shape[2] < 3 else 3
+
+
+def add(clean: Pixels, steps: Levels) -> Pixels:
+    """clean + steps, alpha untouched. `steps` come from `to_levels` on the same pixels, so nothing can overflow."""
+    out = clean.copy()
+    channels = steps.shape[2]
+    out[:, :, :channels] = (clean[:, :, :channels].astype(np.int16) + steps).astype(np.uint8)
+    return out
+
+
+def realised(clean: Pixels, shipped: Pixels) -> tuple[int, float, float]:
+    """How far shipped pixels are from the clean ones: largest step, 99.9th percentile, PSNR in dB (inf when equal)."""
+    channels = min(colour_channels(clean), colour_channels(shipped))
+    difference = np.abs(shipped[:, :, :channels].astype(np.int16) - clean[:, :, :channels].astype(np.int16))
+    counts = np.bincount(difference.ravel(), minlength=256)
+    largest = int(counts.nonzero()[0].max())
+    percentile = float(np.searchsorted(np.cumsum(counts), 0.999 * counts.sum()))
+    error = float((counts * np.arange(len(counts), dtype=np.float64) ** 2).sum() / counts.sum())
+    psnr = float("inf") if error == 0 else 10 * float(np.log10(255.0**2 / error))
+    return largest, percentile, psnr

@@ -1,0 +1,134 @@
+"""From a method and the owner's sample to a function that makes perturbations for any image of the source."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unlearnable import params as parameters
+from unlearnable import registry
+from unlearnable.cluster import Labeller
+from unlearnable.errors import UsageError
+from unlearnable.types import Batch, Context, Pixels, Record, State
+
+
+@dataclass(frozen=True)
+class Method:
+    """A poison and its parameters, as asked for. preset is the name used, for the receipt."""
+
+    name: str
+    preset: str
+    params: Any
+
+    @property
+    def surrogate(self) -> str | None:
+        """The network it is crafted on, if any: the one fact of crafting that the verifier's flags need."""
+        return getattr(self.params, "net", None)
+
+    @property
+    def trains(self) -> bool:
+        return bool(registry.describe("poisons", self.name).facts.get("TRAINS"))
+
+    @property
+    def needs_labels(self) -> bool:
+        return bool(registry.describe("poisons", self.name).facts.get("NEEDS_LABELS"))
+
+
+def check_method(method: str | None, preset: str | None, values: dict[str, Any]) -> str | None:
+    """Checks names without importing anything; returns the method's name, or None for `auto`."""
+    if method in (None, "auto") and preset is None:
+        if values:
+            raise UsageError("--set needs a --method or a --preset to set parameters of.")
+        return None
+    if preset is not None:
+        name, _ = registry.find_preset("poisons", preset)
+        if method not in (None, "auto", name):
+            raise UsageError(
+                f"The preset {preset!r} belongs to {name}, not to {method}.", f"Leave out --method {method}."
+            )
+    else:
+        assert method is not None
+        # a preset's name given as the method is what most people try first
+        name = method if method in registry.names("poisons") else registry.find_preset("poisons", method)[0]
+    parameters.check_names("poisons", name, values)
+    return name
+
+
+def resolve(method: str | None, preset: str | None, values: dict[str, Any]) -> Method:
+    """The method with its preset's values and then the owner's. Imports the method's module (and torch)."""
+    wanted = preset or method
+    assert wanted is not None
+    name, base = registry.find_preset("poisons", wanted)
+    return Method(name, wanted, parameters.build("poisons", name, base | values))
+
+
+@dataclass(frozen=True)
+class Crafter:
+    """Makes perturbations: call it with records and their pictures squashed to the working size."""
+
+    method: Method
+    state: State
+    context: Context
+    labeller: Labeller | None = None
+
+    def __call__(self, records: Sequence[Record], squares: Pixels) -> Tensor:
+        """records: N; squares: (N, S, S, 3) uint8 -> (N, 3, S, S) float, not yet inside any budget."""
+        images = torch.from_numpy(squares).permute(0, 3, 1, 2).contiguous()
+        return self.on(tuple(record.id for record in records), images, self.labels(records, images))
+
+    def on(self, ids: tuple[str, ...], images: Tensor, labels: Tensor) -> Tensor:
+        """The same for tensors with known labels; the result is on the CPU."""
+        device = self.context.device
+        batch = Batch(ids, images.to(device), labels.to(device))
+        poison = registry.load("poisons", self.method.name)
+        delta: Tensor = poison.delta(batch, self.state, self.method.params, self.context)
+        return delta.detach().float().cpu()
+
+    def labels(self, records: Sequence[Record], images: Tensor) -> Tensor:
+        """The owner's labels, else clusters, else zeros for methods that need none."""
+        if self.labeller is not None:
+            return self.labeller(images)
+        return torch.tensor([record.label or 0 for record in records])
+
+
+def fit(method: Method, data: Batch | None, context: Context, labeller: Labeller | None) -> Crafter:
+    """Runs the method's `fit` on the owner's training part (None for methods that do not train)."""
+    poison = registry.load("poisons", method.name)
+    if method.needs_labels and len(context.classes) < 2:
+        raise UsageError(
+            f"{method.name} needs at least two classes; this source has {len(context.classes)}.",
+            "Pass --labels none to protect by clusters.",
+        )
+    state = poison.fit(data if method.trains else None, method.params, context)
+    return Crafter(method, state, replace(context, train_surrogate=None), labeller)
+
+
+def save(crafter: Crafter, path: Any) -> None:
+    """Everything that a rerun needs to make the same perturbations; written whole or not at all. Tensors and plain data."""
+    labeller = crafter.labeller.state() if crafter.labeller else None
+    document = {
+        "method": crafter.method.name,
+        "preset": crafter.method.preset,
+        "params": parameters.as_dict(crafter.method.params),
+        "state": crafter.state,
+        "labeller": labeller,
+        "classes": list(crafter.context.classes),
+        "size": crafter.context.size,
+    }
+    partial = path.with_suffix(".partial")
+    torch.save(document, partial)
+    partial.replace(path)
+
+
+def load(path: Any, context: Context) -> Crafter:
+    """What `save` wrote. Only tensors and plain data are read (no pickled code)."""
+    document = torch.load(path, weights_only=True, map_location="cpu")
+    params = parameters.build("poisons", document["method"], document["params"])
+    method = Method(document["method"], document["preset"], params)
+    labeller = Labeller.from_state(document["labeller"]) if document["labeller"] else None
+    context = replace(context, classes=tuple(document["classes"]), size=document["size"])
+    return Crafter(method, document["state"], context, labeller)

@@ -1,0 +1,67 @@
+"""The owner's 256-bit key, and every random number that must be repeatable.
+
+All secrets of a protection (class patterns, the derangement, per-image noise) are draws from generators keyed by
+HMAC-SHA256(key, labels). The same key and labels give the same numbers on every machine; the key itself never leaves
+the owner folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import secrets
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from unlearnable.errors import UsageError
+
+_BYTES = 32
+
+
+@dataclass(frozen=True)
+class Key:
+    """256 secret bits. The representation never shows them."""
+
+    secret: bytes = field(repr=False)
+
+    def __post_init__(self) -> None:
+        if len(self.secret) != _BYTES:
+            raise UsageError(f"A key is {_BYTES} bytes; this one has {len(self.secret)}.")
+
+    @classmethod
+    def new(cls) -> Key:
+        return cls(secrets.token_bytes(_BYTES))
+
+    @classmethod
+    def load(cls, path: Path) -> Key:
+        """Reads a key file: 64 hexadecimal digits."""
+        try:
+            return cls(bytes.fromhex(path.read_text(encoding="ascii").strip()))
+        except (OSError, ValueError) as why:
+            raise UsageError(
+                f"{path} is not a key file ({why}).",
+                "It holds 64 hexadecimal digits; leave --key out to draw a new one.",
+            ) from why
+
+    def save(self, path: Path) -> None:
+        """Writes the key, readable by its owner alone. Never overwrites another key."""
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            file.write(self.secret.hex() + "\n")
+
+    def rng(self, *labels: str | int) -> np.random.Generator:
+        """A generator for one purpose, such as rng("regions", "cat"). Labels are length-prefixed: no two lists collide."""
+        message = b"".join(len(part).to_bytes(4, "big") + part for part in (str(label).encode() for label in labels))
+        digest = hmac.new(self.secret, message, hashlib.sha256).digest()
+        return np.random.Generator(np.random.Philox(key=int.from_bytes(digest[:16], "big")))
+
+    def seed(self, *labels: str | int) -> int:
+        """A 63-bit seed for one purpose, for generators that take an integer (torch)."""
+        return int(self.rng(*labels).integers(2**63 - 1))
+
+    def commitment(self, salt: bytes) -> str:
+        """SHA-256 of salt and key: published, it binds the owner to the key without telling it."""
+        return hashlib.sha256(salt + self.secret).hexdigest()

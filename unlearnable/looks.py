@@ -1,0 +1,94 @@
+"""A sample of the source as networks see it: decoded once, at one size, in memory.
+
+Everything that learns something from the owner's images (clustering, fit, auto, victims) learns it from such a sample;
+only writing the release touches every image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from unlearnable import imageio
+from unlearnable.errors import ImageError, UsageError
+from unlearnable.types import Pixels, Record, Source
+
+SMALL = 64  # images up to this side are used as they are; larger ones are photos, seen resized and cropped
+PHOTO_WORKING_SIZE = 224
+
+
+@dataclass(frozen=True)
+class Looks:
+    """Decodable records and their pictures. images: (N, 3, V, V) uint8; sides: the longest side of each original."""
+
+    records: tuple[Record, ...]
+    images: Tensor
+    sides: tuple[int, ...]
+
+    def pick(self, chosen: Sequence[int]) -> Looks:
+        where = torch.as_tensor(list(chosen), dtype=torch.long)
+        return Looks(tuple(self.records[i] for i in chosen), self.images[where], tuple(self.sides[i] for i in chosen))
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+
+def view_size(source: Source) -> tuple[int, int]:
+    """(view, working) sizes for a source, from its first readable images.
+
+    Small images are viewed and perturbed at their own longest side, photos viewed at 64 and perturbed at 224. Raises
+    UsageError when none of the first hundred images can be read.
+    """
+    longest, seen, why = 0, 0, ""
+    for record in source.records[:: max(1, len(source.records) // 20)][:100]:
+        try:
+            picture = imageio.decode(source.read(record), record.id)
+        except ImageError as error:
+            why = str(error)
+            continue
+        longest, seen = max(longest, *picture.pixels.shape[:2]), seen + 1
+    if not seen:
+        raise UsageError(f"No image of {source.spec} could be read: {why}")
+    return (longest, longest) if longest <= SMALL else (SMALL, PHOTO_WORKING_SIZE)
+
+
+def look(
+    source: Source,
+    records: Iterable[Record],
+    size: int,
+    view: Callable[[Pixels, int], Pixels] | None = None,
+    each: Callable[[], None] = lambda: None,
+) -> Looks:
+    """Decodes records to `size`. Unreadable ones are left out here; writing the release reports them."""
+    view = view or imageio.trainer_view
+    kept: list[Record] = []
+    images: list[Pixels] = []
+    sides: list[int] = []
+    for record in records:
+        each()
+        try:
+            pixels = imageio.decode(source.read(record), record.id).pixels
+        except ImageError:
+            continue
+        kept.append(record)
+        images.append(view(pixels, size))
+        sides.append(max(pixels.shape[:2]))
+    return Looks(tuple(kept), to_tensor(images, size), tuple(sides))
+
+
+def to_tensor(images: Sequence[Pixels], size: int) -> Tensor:
+    """A list of (S, S, 3) uint8 arrays -> (N, 3, S, S) uint8."""
+    stacked = np.stack(images) if images else np.zeros((0, size, size, 3), np.uint8)
+    return torch.from_numpy(stacked).permute(0, 3, 1, 2).contiguous()
+
+
+def draw(records: Sequence[Record], count: int, seed: int = 0) -> list[Record]:
+    """At most `count` records in their order, drawn evenly at random."""
+    if len(records) <= count:
+        return list(records)
+    chosen = np.random.default_rng(seed).choice(len(records), count, replace=False)
+    return [records[i] for i in sorted(chosen.tolist())]

@@ -1,0 +1,45 @@
+"""Networks by file name. Each file has `body(size) -> (module, features)`; the head and the normalisation are here."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from unlearnable import registry
+
+
+class Network(nn.Module):
+    """(N, 3, S, S) floats in [0, 1] -> (N, classes) logits. Normalisation is inside: attacks work in pixel space."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, body: nn.Module, features: int, classes: int) -> None:
+        super().__init__()
+        self.body = body
+        self.head = nn.Linear(features, classes)
+        self.register_buffer("mean", torch.full((1, 3, 1, 1), 0.5))
+        self.register_buffer("std", torch.full((1, 3, 1, 1), 0.25))
+
+    def normalise_for(self, images: Tensor) -> None:
+        """Takes mean and standard deviation per channel from (a sample of) uint8 training images."""
+        sample = images[:: max(1, len(images) // 2000)].float() / 255
+        self.mean.copy_(sample.mean((0, 2, 3)).view(1, 3, 1, 1))
+        self.std.copy_(sample.std((0, 2, 3)).clamp(min=1e-3).view(1, 3, 1, 1))
+
+    def features(self, x: Tensor) -> Tensor:
+        """(N, F) activations before the last layer."""
+        out: Tensor = self.body(((x - self.mean) / self.std).contiguous(memory_format=torch.channels_last))
+        return out
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.head(self.features(x))
+        return out
+
+
+def create(name: str, classes: int, size: int, seed: int) -> Network:
+    """A freshly initialised network; the same seed gives the same weights."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        body, features = registry.load("nets", name).body(size)
+        return Network(body, features, classes).to(memory_format=torch.channels_last)

@@ -1,0 +1,249 @@
+"""Error-minimising noise ("unlearnable examples"): images look learned already (SU sample-wise, CU class-wise).
+
+A network and the noise are trained together, both to make the loss small: a few steps for the network, then gradient
+descent on the noise, until the network reads nearly every noisy image right. A victim finds the noise to be all that it
+needs and learns nothing else. "Unlearnable Examples: Making Personal Data Unexploitable" (Huang et al. 2021,
+arXiv 2101.04898); peak accuracies on CIFAR-10 are 34 % (SU) and 33 % (CU) in Sandoval-Segura et al. 2022, arXiv 2204.08615.
+
+images: (N, 3, S, S) uint8; labels: (N,) int64; returns (N, 3, S, S) float within eps.
+
+As in the authors' code: SGD at a constant 0.1 (momentum 0.9, weight decay 5e-4, gradient norm clipped at 5), no
+augmentation, batches of 512, steps of 0.1 eps; class-wise noise is searched on a fifth of the images, one step for each
+batch, and is the mean over the images of a class. Otherwise: images are taken in a secret order, because a folder's order
+is class by class; sample-wise noise keeps to legal pixels throughout, because that is what ships; and noise stays signed,
+where the authors' loader drops its negative half. Images that were not in the fit (a test split, later arrivals) get
+sample-wise noise by the same descent from zero against the final network.
+
+Does not survive grey-scale, JPEG-10, adversarial augmentation or adversarial training; class-wise noise can be averaged out
+by whoever has the labels. New classes need a new fit.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from unlearnable import nets
+from unlearnable.device import autocast
+from unlearnable.errors import TrainingError
+from unlearnable.nets import Network
+from unlearnable.poisons import _patterns, _pgd
+from unlearnable.types import Batch, Context, State
+
+PAPER = "Huang et al. 2021, arXiv 2101.04898"
+COST = "20 F+B an image a round (sample) or 0.2 (class), rounds unknown beforehand"
+LEVEL = "sample"
+NEEDS_LABELS = True
+TRAINS = True
+PRESETS: dict[str, dict[str, object]] = {
+    "su": {"level": "sample"},
+    "cu": {"level": "class"},
+}
+
+_CLASS_BATCHES = 20  # in a round, at least: as many as in the paper's; a small set is walked through several times
+_UNITS = 127  # sample-wise noise is kept as int8, in 127ths of the budget
+
+
+@dataclass(frozen=True)
+class Params:
+    level: Literal["sample", "class"] = "sample"
+    "sample: noise of its own for every image; class: one noise for each class, cheaper and easier to remove"
+
+    net: str = "resnet18"
+    "network that is trained together with the noise"
+
+    train_steps: int = 10
+    "steps of the network in each round"
+
+    steps: int = 0
+    "steps of the noise in each round; 0 is 20 for sample, 1 for class"
+
+    step: float = 0.1
+    "length of a step of the noise as a share of the budget"
+
+    stop_error: float = 0.01
+    "the noise is done when the network misreads at most this share of the noisy images"
+
+    rounds: int = 50
+    "rounds after which the noise is taken as it is"
+
+    batch: int = 512
+    "images in a batch"
+
+    subset: float = 0.2
+    "share of every class that class-wise noise is searched on"
+
+    def __post_init__(self) -> None:
+        if self.level not in ("sample", "class"):
+            raise ValueError(f"level is sample or class, not {self.level!r}")
+        _pgd.check_ranges(self.steps or 1, self.step, 1, self.batch)
+        if self.train_steps < 1 or self.rounds < 1:
+            raise ValueError("train_steps and rounds are at least 1")
+        if not 0 <= self.stop_error < 1:
+            raise ValueError(f"stop_error is a share from 0 to 1, not {self.stop_error}")
+        if not 0 < self.subset <= 1:
+            raise ValueError(f"subset is a share above 0, at most 1, not {self.subset}")
+
+
+class _SampleNoise:
+    """One noise for every image, held where the images are."""
+
+    def __init__(self, data: Batch, params: Params, context: Context) -> None:
+        self.data, self.context, self.size = data, context, params.batch
+        self.units = torch.zeros(data.images.shape, dtype=torch.int8, device=data.images.device)
+        self.searched = torch.arange(len(data))
+        self.descent = _descent(params)
+
+    def at(self, chosen: Tensor) -> Tensor:
+        return self.units[chosen].to(self.context.device).float() * (self.context.eps / _UNITS)
+
+    def improve(self, net: Network) -> None:
+        for chosen in _pgd.pieces(self.searched, self.size):
+            images, labels = _take(self.data, chosen, self.context)
+            found = self.descent.run(net, images, labels, self.at(chosen), self.context.eps, None)
+            self.units[chosen] = _to_units(found, self.context).to(self.units.device)
+
+    def state(self) -> State:
+        return {"ids": list(self.data.ids), "noise": self.units.cpu()}
+
+
+class _ClassNoise:
+    """One noise for every class, searched on a stratified subset."""
+
+    def __init__(self, data: Batch, params: Params, context: Context) -> None:
+        self.data, self.context, self.size = data, context, params.batch
+        self.noise = torch.zeros((len(context.classes), *data.images.shape[1:]), device=context.device)
+        self.generator = torch.Generator().manual_seed(context.key.seed("error_min", "subset"))
+        parts = []
+        for label in range(len(context.classes)):
+            members = (data.labels == label).nonzero()[:, 0].cpu()
+            wanted = math.ceil(len(members) * params.subset)
+            parts.append(members[torch.randperm(len(members), generator=self.generator)[:wanted]])
+        self.searched = torch.cat(parts)
+        self.descent = _descent(params)
+
+    def at(self, chosen: Tensor) -> Tensor:
+        return self.noise[self.data.labels[chosen].to(self.context.device)]
+
+    def improve(self, net: Network) -> None:
+        for chosen in self._batches():
+            images, labels = _take(self.data, chosen, self.context)
+            found = self.descent.run(net, images, labels, self.at(chosen), self.context.eps, None)
+            # means as one product: unlike index_add, the same bytes every time on CUDA
+            member = (labels == torch.arange(len(self.noise), device=labels.device)[:, None]).float()
+            count = member.sum(1)
+            mean = (member @ found.flatten(1)).view_as(self.noise) / count.clamp(min=1).view(-1, 1, 1, 1)
+            present = (count > 0).view(-1, 1, 1, 1)
+            self.noise = torch.where(present, mean.clamp(-self.context.eps, self.context.eps), self.noise)
+
+    def _batches(self) -> Iterator[Tensor]:
+        for _ in range(math.ceil(_CLASS_BATCHES * self.size / max(len(self.searched), self.size * _CLASS_BATCHES))):
+            order = torch.randperm(len(self.searched), generator=self.generator)
+            yield from _pgd.pieces(self.searched[order], self.size)
+
+    def state(self) -> State:
+        return {"patterns": dict(zip(self.context.classes, self.noise.cpu().unbind(), strict=True))}
+
+
+def fit(data: Batch | None, params: Params, context: Context) -> State:
+    """Trains noise and network together: the network's state, "rounds", "error", "converged" and the noise.
+
+    Sample-wise "ids" and "noise" (n, 3, S, S) int8 in 127ths of the budget; class-wise "patterns" {class: (3, S, S)}.
+    """
+    if data is None:
+        raise ValueError("error_min needs training images")
+    net = nets.create(params.net, len(context.classes), context.size, context.key.seed("error_min", "net"))
+    net.normalise_for(data.images)
+    net.to(context.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    noise = _SampleNoise(data, params, context) if params.level == "sample" else _ClassNoise(data, params, context)
+    optimiser = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4)
+    batches = _cycle(len(data), params.batch, context)
+    number, error, loss = 0, 1.0, math.inf
+    while number < params.rounds and error > params.stop_error:
+        number += 1
+        net.train().requires_grad_(True)
+        for _ in range(params.train_steps):
+            chosen = next(batches)
+            images, labels = _take(data, chosen, context)
+            _learn(net, optimiser, images.float() / 255 + noise.at(chosen), labels)
+        _pgd.freeze(net, context.device)
+        noise.improve(net)
+        error, loss = _measure(net, noise)
+        if not math.isfinite(loss):
+            raise TrainingError(f"error_min: the loss was {loss} in round {number}.", "Try another network: --set net=")
+        context.tell(f"error_min: round {number} of at most {params.rounds}, {error:.1%} misread, loss {loss:.3f}")
+    if error > params.stop_error:
+        context.tell(
+            f"error_min stopped after {number} rounds with {error:.1%} of the noisy images misread, short of its aim of"
+            f" {params.stop_error:.1%}: the protection may be weak. More rounds: --set rounds={2 * params.rounds}"
+        )
+    facts = {"rounds": number, "error": error, "loss": loss, "converged": error <= params.stop_error}
+    return _pgd.pack(net, params.net, context, **noise.state(), **facts)
+
+
+def delta(batch: Batch, state: State, params: Params, context: Context) -> Tensor:
+    """The noise found for every image or class; sample-wise, images that were not in the fit are crafted now."""
+    if params.level == "class":
+        return _patterns.lookup(state["patterns"], batch, context, lambda noise: noise)
+    known = {name: row for row, name in enumerate(state["ids"])}
+    rows = torch.tensor([known.get(name, -1) for name in batch.ids], dtype=torch.long)
+    units: Tensor = state["noise"][rows.clamp(min=0)].float()
+    new = (rows < 0).nonzero()[:, 0]
+    if len(new):
+        net = _pgd.unpack(state, context)
+        wanted = _pgd.outputs(batch.labels, state, context)
+        for chosen in _pgd.pieces(new, params.batch):
+            images = batch.images[chosen].to(context.device)
+            start = torch.zeros(images.shape, device=context.device)
+            found = _descent(params).run(net, images, wanted[chosen].to(context.device), start, context.eps, None)
+            units[chosen] = _to_units(found, context).float().cpu()
+    return (units * (context.eps / _UNITS)).to(batch.images.device)
+
+
+def _descent(params: Params) -> _pgd.Descent:
+    sample = params.level == "sample"
+    return _pgd.Descent(_pgd.toward, params.steps or (20 if sample else 1), params.step, box=sample)
+
+
+def _to_units(noise: Tensor, context: Context) -> Tensor:
+    return (noise * (_UNITS / context.eps)).round().clamp(-_UNITS, _UNITS).to(torch.int8)
+
+
+def _take(data: Batch, chosen: Tensor, context: Context) -> tuple[Tensor, Tensor]:
+    """uint8 images and labels on the context's device."""
+    return data.images[chosen].to(context.device), data.labels[chosen].to(context.device)
+
+
+def _cycle(count: int, size: int, context: Context) -> Iterator[Tensor]:
+    """Batches of nearly equal size for ever, in a new secret order every time round."""
+    generator = torch.Generator().manual_seed(context.key.seed("error_min", "order"))
+    while True:
+        yield from torch.randperm(count, generator=generator).tensor_split(max(1, count // size))
+
+
+def _learn(net: Network, optimiser: torch.optim.Optimizer, images: Tensor, labels: Tensor) -> None:
+    with autocast(images.device):
+        loss = _pgd.toward(net(images), labels).mean()
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    torch.nn.utils.clip_grad_norm_(net.parameters(), 5.0)
+    optimiser.step()
+
+
+@torch.no_grad()
+def _measure(net: Network, noise: _SampleNoise | _ClassNoise) -> tuple[float, float]:
+    """Share of the searched images that the frozen network misreads under their noise, and the mean loss."""
+    wrong = torch.zeros((), device=noise.context.device)
+    total = torch.zeros((), device=noise.context.device)
+    for chosen in _pgd.pieces(noise.searched, noise.size):
+        images, labels = _take(noise.data, chosen, noise.context)
+        with autocast(images.device):
+            logits = net(images.float() / 255 + noise.at(chosen)).float()
+        wrong += (logits.argmax(1) != labels).sum()
+        total += _pgd.toward(logits, labels).sum()
+    return wrong.item() / len(noise.searched), total.item() / len(noise.searched)

@@ -1,0 +1,112 @@
+"""Methods by file name: a new poison, defence, network or source is one new file, found by listing its folder.
+
+Names, summaries, parameters and presets are read from the file's text (`ast`), so that `--help`, `methods` and the checks
+of a command line never import torch. `load` imports the module when the work starts.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import importlib
+import pkgutil
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from unlearnable.errors import UsageError
+
+_ROOT = Path(__file__).resolve().parent
+_NOUN = {"poisons": "method", "defences": "defence", "nets": "network", "sources": "source"}
+
+
+@dataclass(frozen=True)
+class Field:
+    """One parameter of a method: its name, the type as written, its default and what it means."""
+
+    name: str
+    type: str
+    default: Any
+    help: str
+
+
+@dataclass(frozen=True)
+class Described:
+    """What a method's file says about it."""
+
+    name: str
+    summary: str
+    params: tuple[Field, ...]
+    presets: dict[str, dict[str, Any]]
+    facts: dict[str, Any]  # the other upper-case literals: PAPER, COST, NEEDS_LABELS ...
+
+
+def names(kind: str) -> list[str]:
+    """Methods of a kind ("poisons", "defences", "nets", "sources"), from file names; helpers start with an underscore."""
+    return sorted(m.name for m in pkgutil.iter_modules([str(_ROOT / kind)]) if not m.name.startswith("_"))
+
+
+def load(kind: str, name: str) -> ModuleType:
+    """Imports the module of a method. Raises UsageError, with the nearest name, when there is none."""
+    require(kind, name)
+    return importlib.import_module(f"unlearnable.{kind}.{name}")
+
+
+def require(kind: str, name: str) -> None:
+    known = names(kind)
+    if name not in known:
+        raise UsageError(f"There is no {_NOUN.get(kind, kind)} called {name!r}.", nearest(name, known))
+
+
+def nearest(name: str, known: list[str]) -> str:
+    """A hint: the closest known name, and all of them."""
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    guess = f"Did you mean {close[0]!r}? " if close else ""
+    return f"{guess}Known: {', '.join(known)}."
+
+
+@cache
+def describe(kind: str, name: str) -> Described:
+    """Reads a method's file without importing it."""
+    require(kind, name)
+    tree = ast.parse((_ROOT / kind / f"{name}.py").read_text(encoding="utf-8"))
+    summary = (ast.get_docstring(tree) or "").partition("\n")[0]
+    facts: dict[str, Any] = {}
+    params: tuple[Field, ...] = ()
+    for node in tree.body:
+        if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
+            target = node.targets[0] if isinstance(node, ast.Assign) else node.target
+            if isinstance(target, ast.Name) and target.id.isupper() and not target.id.startswith("_"):
+                facts[target.id] = _literal(node.value)
+        elif isinstance(node, ast.ClassDef) and node.name == "Params":
+            params = _fields(node)
+    return Described(name, summary, params, facts.pop("PRESETS", None) or {}, facts)
+
+
+def find_preset(kind: str, preset: str) -> tuple[str, dict[str, Any]]:
+    """The method that owns a preset and the parameters it sets. A method's own name is a preset of its defaults."""
+    table = {p: (n, values) for n in names(kind) for p, values in describe(kind, n).presets.items()}
+    table |= {n: (n, {}) for n in names(kind) if n not in table}
+    if preset not in table:
+        raise UsageError(f"There is no preset called {preset!r}.", nearest(preset, sorted(table)))
+    return table[preset]
+
+
+def _literal(node: ast.expr) -> Any:
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        return None  # computed at import: not part of the description
+
+
+def _fields(node: ast.ClassDef) -> tuple[Field, ...]:
+    """Annotated fields of a Params class; the string after a field is its help."""
+    out = []
+    following = [*node.body[1:], None]
+    for item, after in zip(node.body, following, strict=True):
+        if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name) and item.value is not None:
+            doc = after.value.value if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant) else ""
+            out.append(Field(item.target.id, ast.unparse(item.annotation), _literal(item.value), str(doc)))
+    return tuple(out)

@@ -1,0 +1,161 @@
+"""The one training loop. Surrogates, victims and the label-free network of `cluster` are all trained here.
+
+Images stay uint8 on the device and are cropped and flipped in batches; convolutions run in bfloat16, channels last. The
+test set is evaluated after every epoch, because a scraper who stops early pays nothing for it.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from unlearnable.augment import AUGMENTATIONS
+from unlearnable.device import autocast
+from unlearnable.errors import TrainingError
+from unlearnable.nets import Network
+
+Objective = Callable[[Network, Tensor, Tensor], Tensor]  # (network, images in [0, 1], labels) -> mean loss
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained: SGD with momentum, one learning-rate schedule, one augmentation."""
+
+    epochs: int = 15
+    batch: int = 128
+    learning_rate: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    nesterov: bool = True
+    schedule: Literal["one_cycle", "cosine", "steps"] = "one_cycle"
+    milestones: tuple[float, ...] = ()  # for "steps": fractions of the epochs after which the rate falls tenfold
+    augment: Literal["none", "crop_flip", "resized_crop"] = "crop_flip"
+
+
+# "Poisons that are learned faster are more effective", the protocol of methods.md section 3.1
+PAPER = Recipe(epochs=100, batch=128, schedule="steps", milestones=(0.5,), nesterov=False)
+# "Adversarial Examples Make Strong Poisons": the crafting network
+SURROGATE = Recipe(epochs=40, batch=128, schedule="steps", milestones=(1 / 2.667, 1 / 1.6, 1 / 1.142))
+
+
+@dataclass
+class History:
+    """One training run, epoch by epoch. Accuracies are fractions; seconds leave out the evaluation."""
+
+    train_loss: list[float] = field(default_factory=list)
+    accuracy: list[float] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @property
+    def peak(self) -> float:
+        return max(self.accuracy)
+
+    @property
+    def final(self) -> float:
+        return self.accuracy[-1]
+
+    def epochs_to(self, loss: float) -> int | None:
+        """First epoch (from 1) whose mean training loss is below `loss`, None if there was none."""
+        return next((epoch for epoch, value in enumerate(self.train_loss, 1) if value < loss), None)
+
+
+def cross_entropy(net: Network, images: Tensor, labels: Tensor) -> Tensor:
+    return F.cross_entropy(net(images).float(), labels)
+
+
+def train(
+    net: Network,
+    images: Tensor,
+    labels: Tensor,
+    recipe: Recipe,
+    *,
+    seed: int,
+    test: tuple[Tensor, Tensor] | None = None,
+    objective: Objective = cross_entropy,
+    keep_best: bool = False,
+    on_epoch: Callable[[int, History], None] = lambda epoch, history: None,
+) -> History:
+    """Trains `net` in place on uint8 images (N, 3, S, S) and int64 labels (N,), where the images are.
+
+    With `test`, its accuracy is recorded after every epoch; `keep_best` then ends with the weights of the best one.
+    Raises TrainingError when the loss is not finite.
+    """
+    device = images.device
+    net.to(device, memory_format=torch.channels_last)
+    net.normalise_for(images)
+    batches = max(1, len(images) // recipe.batch)
+    optimiser, schedule = _optimiser(net, recipe, batches)
+    generator = torch.Generator().manual_seed(seed)
+    augment = AUGMENTATIONS[recipe.augment]
+    history, best = History(), -1.0
+    weights: dict[str, Tensor] = {}
+    for epoch in range(1, recipe.epochs + 1):
+        started, total = time.monotonic(), torch.zeros((), device=device)
+        net.train()
+        # every image once an epoch, in batches of nearly equal size: no remainder of one to upset batch normalisation
+        for chosen in torch.randperm(len(images), generator=generator).tensor_split(batches):
+            chosen = chosen.to(device)
+            with autocast(device):
+                loss = objective(net, augment(images[chosen], generator), labels[chosen])
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+            schedule.step()
+            total += loss.detach() * len(chosen)
+        history.train_loss.append(total.item() / len(images))
+        history.seconds += time.monotonic() - started
+        if not math.isfinite(history.train_loss[-1]):
+            raise TrainingError(f"The training loss was {history.train_loss[-1]} in epoch {epoch}.")
+        if test is not None:
+            history.accuracy.append(accuracy(net, *test))
+            if keep_best and history.accuracy[-1] > best:
+                best = history.accuracy[-1]
+                weights = {name: value.detach().clone() for name, value in net.state_dict().items()}
+        on_epoch(epoch, history)
+    if weights:
+        net.load_state_dict(weights)
+    net.eval()
+    return history
+
+
+@torch.no_grad()
+def predict(net: nn.Module, images: Tensor, batch: int = 500) -> Tensor:
+    """(N, K) float logits of uint8 images, in eval mode; the network's mode is put back."""
+    was_training = net.training
+    net.eval()
+    with autocast(images.device):
+        out = torch.cat([net(part.float() / 255).float() for part in images.split(batch)])
+    net.train(was_training)
+    return out
+
+
+def accuracy(net: nn.Module, images: Tensor, labels: Tensor) -> float:
+    """Share of uint8 images whose label is read right."""
+    return (predict(net, images).argmax(1) == labels).double().mean().item()
+
+
+def _optimiser(
+    net: nn.Module, recipe: Recipe, batches: int
+) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+    optimiser = torch.optim.SGD(
+        net.parameters(),
+        lr=recipe.learning_rate,
+        momentum=recipe.momentum,
+        weight_decay=recipe.weight_decay,
+        nesterov=recipe.nesterov,
+    )
+    steps = recipe.epochs * batches
+    rates = torch.optim.lr_scheduler
+    if recipe.schedule == "one_cycle":
+        return optimiser, rates.OneCycleLR(optimiser, recipe.learning_rate, total_steps=steps + 1, pct_start=0.2)
+    if recipe.schedule == "cosine":
+        return optimiser, rates.CosineAnnealingLR(optimiser, steps)
+    falls = [int(recipe.epochs * fraction) * batches for fraction in recipe.milestones]
+    return optimiser, rates.MultiStepLR(optimiser, falls)

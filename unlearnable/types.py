@@ -1,0 +1,132 @@
+"""The words of the project as types: what flows from a source to a release.
+
+Nothing here imports torch at run time, so that listing methods and reading a release stay quick.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from torch import Tensor
+
+    from unlearnable.keys import Key
+
+Pixels: TypeAlias = NDArray[np.uint8]  # (H, W, C), upright; C is 1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha
+Levels: TypeAlias = NDArray[np.int8]  # (H, W, C) whole grey levels to add; C is 1 or 3
+State: TypeAlias = dict[
+    str, Any
+]  # what a poison's `fit` found: tensors, numbers, strings, nested dicts and lists of them
+
+
+@dataclass(frozen=True)
+class Record:
+    """One image of a source.
+
+    id is unique in the source and stable between runs ("train/cat/0001.png", "train/17"): randomness is keyed by it.
+    label indexes `Source.classes`; it is None where the source has no labels.
+    """
+
+    id: str
+    split: str
+    label: int | None
+    size: int = 0  # bytes, as stored
+    index: int = 0  # position in its split
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A file or row that was found and not protected, with the reason in one sentence.
+
+    image: False for what never was an image (a README, a sidecar): it is reported, but is no gap in the protection.
+    """
+
+    id: str
+    reason: str
+    image: bool = True
+
+
+class Source(Protocol):
+    """A set of images, opened read-only. Iteration order is the order of the release."""
+
+    spec: str  # as the owner named it
+    kind: str  # "folder", "parquet", "saved" or "hub"
+    classes: tuple[str, ...] | None  # None where there are no labels
+    records: Sequence[Record]
+    skipped: Sequence[Skipped]  # found while listing: not images, links out of the tree ...
+
+    def read(self, record: Record) -> bytes:
+        """The stored bytes of one image, undecoded. Raises ImageError when they cannot be read."""
+
+    def table(self, records: Sequence[Record], images: Sequence[bytes], names: Sequence[str]) -> pa.Table:
+        """Rows of a parquet release: every column of the source as it was, with `images` in place of the originals.
+
+        `names` are the file names to store beside the bytes. The schema carries the `datasets` features.
+        """
+
+    def extra_columns(self) -> tuple[str, ...]:
+        """Columns other than image and label, which only a parquet release can hold."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A batch at the working size, as poisons see it.
+
+    images: (N, 3, S, S) uint8 RGB; labels: (N,) int64; ids: N record ids.
+    """
+
+    ids: tuple[str, ...]
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+class TrainSurrogate(Protocol):
+    def __call__(self, data: Batch, net: str, *, epochs: int | None = None) -> tuple[Any, float]:
+        """Trains network `net` on clean data with early stopping; returns it in eval mode and its held-out accuracy.
+
+        The network maps (N, 3, S, S) floats in [0, 1] to logits (N, K); normalisation is inside it. Raises TrainingError
+        when it stays below twice chance.
+        """
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a poison may know besides its data: the owner's key, the class names, the budget, where to compute."""
+
+    key: Key
+    classes: tuple[str, ...]
+    levels: int  # the budget: largest change of a pixel, in whole grey levels of 255
+    size: int  # working size S
+    device: str = "cpu"
+    train_surrogate: TrainSurrogate | None = None  # None for closed-form methods in tests
+    tell: Callable[[str], None] = field(default=lambda message: None)  # one progress line
+
+    @property
+    def eps(self) -> float:
+        """The budget as a float in [0, 1] pixel units."""
+        return self.levels / 255
+
+
+class Poison(Protocol):
+    """A module of `unlearnable.poisons`. Its file name is its name; its docstring's first line is its summary.
+
+    Literals at module level, read without importing: PRESETS, COST, PAPER, NEEDS_LABELS, TRAINS, LEVEL.
+    """
+
+    Params: type
+    PRESETS: dict[str, dict[str, Any]]
+
+    def fit(self, data: Batch | None, params: Any, context: Context) -> State:
+        """Whatever the method must find once. `data` is None for methods with TRAINS = False."""
+
+    def delta(self, batch: Batch, state: State, params: Any, context: Context) -> Tensor:
+        """(N, 3, S, S) float perturbations in pixel units of [0, 1]. The caller projects; the author is not trusted."""

@@ -1,0 +1,63 @@
+"""The verifier doubts itself: named flags, each with its meaning, raised when the verdict may be wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from enum import Enum
+from typing import Any
+
+WEAK_MULTIPLE = 2.0  # a clean victim below twice chance has learned next to nothing
+NOISE_GAP = 0.05
+FEW_TEST_IMAGES = 200
+FEW_TRAINING_IMAGES = 500
+OPEN_GAP = 0.1
+
+
+class Flag(Enum):
+    """A reason to doubt the verdict, and what it means."""
+
+    VICTIM_TOO_WEAK = (
+        "The victim learned little from the clean images, so a low accuracy on the protected ones proves little."
+    )
+    NOISE_ARM_LOW = "Random noise of the same size also lowers accuracy by more than 5 points: part of the drop is damage, not protection."
+    TOO_FEW_IMAGES = "Few images were trained or tested on: the figures would move with another sample."
+    ONLY_THE_SURROGATE = (
+        "The victim has the architecture that the perturbation was made on: other networks may be fooled less."
+    )
+    NO_ADAPTIVE_TRAINER = "No countermeasure was tried: compression, grayscale or heavier augmentation may restore accuracy. Try --against cheap."
+    PSEUDO_LABELS = (
+        "The images have no labels: victims were trained on clusters, and a scraper's own labels may differ."
+    )
+    WEAK_PROTECTION = "The network trained on the protected copy comes within 10 points of the clean one: this release does not protect."
+    ONE_SEED = "One seed only: no spread can be stated."
+
+
+def flags(
+    *,
+    arms: dict[str, Any],
+    chance: float,
+    train_images: int,
+    test_images: int,
+    victim: str,
+    surrogate: str | None,
+    tried: int,
+    pseudo_labels: bool,
+) -> Iterator[Flag]:
+    """The flags that apply. `surrogate` is a network's name, all that is known here of how the release was made."""
+    clean, protected = arms["clean"]["peak"]["mean"], arms["protected"]["peak"]["mean"]
+    if clean < WEAK_MULTIPLE * chance or clean - chance < OPEN_GAP:
+        yield Flag.VICTIM_TOO_WEAK
+    if clean - arms["noise"]["peak"]["mean"] > NOISE_GAP:
+        yield Flag.NOISE_ARM_LOW
+    if clean - protected < OPEN_GAP:
+        yield Flag.WEAK_PROTECTION
+    if test_images < FEW_TEST_IMAGES or train_images < FEW_TRAINING_IMAGES:
+        yield Flag.TOO_FEW_IMAGES
+    if surrogate == victim:
+        yield Flag.ONLY_THE_SURROGATE
+    if not tried:
+        yield Flag.NO_ADAPTIVE_TRAINER
+    if pseudo_labels:
+        yield Flag.PSEUDO_LABELS
+    if len(arms["clean"]["peak"]["runs"]) < 2:
+        yield Flag.ONE_SEED
