@@ -71,6 +71,10 @@ class Built:
     rows: tuple[Row, ...]
     skipped: tuple[Skipped, ...]
 
+    def lost(self) -> list[Skipped]:
+        """Images that are not in the release; files that never were images are no gap."""
+        return [item for item in self.skipped if item.image]
+
     def measured(self) -> dict[str, Measured]:
         """What the manifest says of each data file."""
         by_path: dict[str, list[Row]] = {}

@@ -54,7 +54,7 @@ def _plain() -> Tell:
             return
         last[stage] = now
         left = f", {(now - begun[stage]) / done * (of - done):.0f} s left" if 0 < done < of else ""
-        print(f"{what}" + (f" ({done}/{of}{left})" if of else ""), file=sys.stderr, flush=True)
+        sys.stderr.write(what + (f" ({done}/{of}{left})" if of else "") + "\n")
 
     return tell
 

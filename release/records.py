@@ -8,20 +8,17 @@ import json
 import os
 import platform
 import secrets
-import shlex
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from release import layout
-from release.build import Settings
 from unlearnable import __version__
 from unlearnable.errors import IntegrityError, UnlearnableError, UsageError
 from unlearnable.keys import Key
-from unlearnable.types import Skipped
 
 _STATE = (layout.PLAN, layout.FIT, layout.VERIFICATION, layout.AUTO, layout.SHARDS)
 
@@ -43,11 +40,6 @@ class Owner:
 
     def write_json(self, name: str, document: Any) -> None:
         _write_private(self.owner / name, document)
-
-    def write_receipt(self, *, settings: Settings, skipped: Sequence[Skipped], **facts: Any) -> None:
-        """What a later `verify` needs, and what the owner may have to prove. Originals' hashes lie in the shard marks."""
-        body = {"schema_version": 1, **facts, "settings": asdict(settings)}
-        self.write_json(layout.RECEIPT, body | {"skipped": [asdict(item) for item in skipped]})
 
 
 def open_owner(out: Path, asked: dict[str, Any], key_file: Path | None, overwrite: bool) -> Owner:
@@ -87,9 +79,8 @@ def open_owner(out: Path, asked: dict[str, Any], key_file: Path | None, overwrit
 
 def asked(spec: str, listing: Sequence[Any], options: dict[str, Any]) -> dict[str, Any]:
     """A job's options, and one digest over them and the source's listing."""
-    plain = {name: str(value) if isinstance(value, Path) else value for name, value in options.items()}
-    text = json.dumps([str(Path(spec)), listing, plain, __version__], sort_keys=True, ensure_ascii=True)
-    return {"digest": hashlib.sha256(text.encode()).hexdigest(), "options": plain}
+    text = json.dumps([spec, listing, options, __version__], sort_keys=True, ensure_ascii=True)
+    return {"digest": hashlib.sha256(text.encode()).hexdigest(), "options": options}
 
 
 def read_receipt(owner: Path) -> dict[str, Any]:
@@ -106,34 +97,10 @@ def read_receipt(owner: Path) -> dict[str, Any]:
     return receipt
 
 
-def reading(options: Any) -> dict[str, Any]:
-    """The options that say how a source is read, to read it again."""
-    return {name: getattr(options, name) for name in ("split", "image_column", "label_column", "labels")}
-
-
 def versions() -> dict[str, str]:
     """Versions that decide bytes and figures, for the manifest."""
     found = {name: metadata.version(name) for name in ("torch", "torchvision", "pillow", "numpy")}
     return {"tool": __version__, "python": platform.python_version(), **found}
-
-
-def command(spec: str, out: Path, options: Any) -> str:
-    """The command line that repeats this run."""
-    words = ["unlearnable", "protect", spec, str(out)]
-    defaults = type(options)()
-    for name, value in vars(options).items():
-        if value == getattr(defaults, name) or name == "overwrite":
-            continue
-        flag = "--" + name.replace("_", "-")
-        if name == "set":
-            words += [part for key, item in value.items() for part in (flag, f"{key}={item}")]
-        elif isinstance(value, bool):
-            words += [flag]
-        elif isinstance(value, tuple):
-            words += [part for item in value for part in (flag, str(item))]
-        else:
-            words += [flag, str(value)]
-    return shlex.join(words)
 
 
 def disk_error(why: OSError, where: Path) -> UnlearnableError:

@@ -1,10 +1,32 @@
-"""Containers of images by their content, and the extensions they go by. Looks at bytes, decodes nothing."""
+"""Containers of images by their content, the extensions they go by, and how their codecs fail. Decodes nothing."""
 
 from __future__ import annotations
 
+import struct
+import zlib
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
+from PIL import Image
+
+# Damaged files and tags that break the standard make Pillow's readers and writers raise nearly anything; these are the
+# kinds seen (huggingface/datasets #7668, #8165). One tuple, because which of them comes out differs between versions.
+CODEC_ERRORS = (
+    OSError,
+    SyntaxError,  # a plugin that does not know the file after all
+    ValueError,
+    TypeError,
+    LookupError,
+    EOFError,
+    ArithmeticError,  # a rational over zero, a number too large for its type
+    AttributeError,
+    RuntimeError,
+    MemoryError,
+    AssertionError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
 EXTENSIONS = {  # the first is written when a name needs a new one
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
     "PNG": (".png", ".apng"),

@@ -8,27 +8,16 @@ A tag that cannot be read or written is dropped alone; broken EXIF never costs t
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Mapping
 from typing import Any
 
 from PIL import Image
 
+from unlearnable._containers import CODEC_ERRORS
+
 ORIENTATION = 0x0112
 _EXIF, _GPS, _INTEROP = 0x8769, 0x8825, 0xA005
 
-# What Pillow's EXIF reader and writer raise on tags that break the standard (huggingface/datasets #7668, #8165).
-_TAG_ERRORS = (
-    ValueError,  # includes UnicodeError
-    TypeError,
-    LookupError,
-    struct.error,
-    ArithmeticError,  # a rational over zero, a number too large for its type
-    AttributeError,
-    SyntaxError,
-    OSError,
-    RuntimeError,
-)
 _IMAGE_TAGS = frozenset(
     [
         *(0x010E, 0x010F, 0x0110, 0x011A, 0x011B, 0x0128, 0x0131, 0x0132, 0x013B, 0x013C, 0x8298),  # text, resolution
@@ -53,7 +42,7 @@ def orientation(image: Image.Image) -> int:
     """1 to 8, as the trainers who honour the tag will read it; 1 where it is absent or nonsense."""
     try:
         value = image.getexif().get(ORIENTATION, 1)
-    except _TAG_ERRORS:
+    except CODEC_ERRORS:
         return 1
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
@@ -63,7 +52,7 @@ def rebuilt(image: Image.Image, width: int, height: int) -> bytes | None:
     try:
         exif = image.getexif()
         photo, gps, interop = (dict(exif.get_ifd(ifd)) for ifd in (_EXIF, _GPS, _INTEROP))
-    except _TAG_ERRORS:
+    except CODEC_ERRORS:
         return None
     kept = {None: _allowed(exif, _IMAGE_TAGS), _EXIF: _allowed(photo, _PHOTO_TAGS), _GPS: _allowed(gps, range(32))}
     if kept[_EXIF].keys() & {_WIDTH, _HEIGHT}:
@@ -96,7 +85,7 @@ def _allowed(tags: Any, wanted: Any) -> dict[int, Any]:
     for tag in sorted(set(tags) & set(wanted)):
         try:
             value = tags[tag]
-        except _TAG_ERRORS:
+        except CODEC_ERRORS:
             continue
         raw = value if isinstance(value, bytes) else str(value).encode("utf-8", "replace")
         if len(raw) <= _LARGEST_VALUE and b"\xff\xd8\xff" not in raw and b"\x89PNG" not in raw:
@@ -123,5 +112,5 @@ def _try_write(groups: Mapping[int | None, Mapping[int, Any]]) -> bytes | None:
             fresh[group] = dict(tags)
     try:
         return bytes(fresh.tobytes())
-    except _TAG_ERRORS:
+    except CODEC_ERRORS:
         return None

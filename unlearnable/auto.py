@@ -85,7 +85,7 @@ def perturbed(looks: Looks, labels: Tensor, preset: str, context: Context, label
     crafter = craft.fit(method, None, context, labeller)
     side = looks.images.shape[-1]
     out = torch.empty_like(looks.images)
-    for part in torch.arange(len(looks)).split(256):
+    for part in torch.split(torch.arange(len(looks)), 256):
         working = looks.images[part]
         if side != context.size:
             working = torch.nn.functional.interpolate(working.float(), size=context.size).round().byte()

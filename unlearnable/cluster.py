@@ -126,7 +126,7 @@ def _spread(points: Tensor, clusters: int, generator: torch.Generator) -> Tensor
 def _embed(net: nets.Network, images: Tensor, mean: Tensor | None) -> Tensor:
     net.eval()
     with autocast(images.device):
-        out = torch.cat([net.features(part.float() / 255).float() for part in resize(images).split(500)])
+        out = torch.cat([net.features(part.float() / 255).float() for part in torch.split(resize(images), 500)])
     return out if mean is None else F.normalize(out - mean)
 
 

@@ -77,7 +77,7 @@ class Crafter:
 
     def __call__(self, records: Sequence[Record], squares: Pixels) -> Tensor:
         """records: N; squares: (N, S, S, 3) uint8 -> (N, 3, S, S) float, not yet inside any budget."""
-        images = torch.from_numpy(squares).permute(0, 3, 1, 2).contiguous()
+        images = torch.from_numpy(squares.copy()).permute(0, 3, 1, 2).contiguous()
         return self.on(tuple(record.id for record in records), images, self.labels(records, images))
 
     def on(self, ids: tuple[str, ...], images: Tensor, labels: Tensor) -> Tensor:

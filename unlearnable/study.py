@@ -12,9 +12,10 @@ from unlearnable import cluster, imageio, looks, split
 from unlearnable.errors import UsageError
 from unlearnable.keys import Key
 from unlearnable.looks import Looks
+from unlearnable.options import Options
 from unlearnable.split import Parts
 from unlearnable.types import Batch, Record, Source
-from unlearnable.verify.plan import most_images
+from unlearnable.verification.plan import most_images
 
 Tell = Callable[[str, int, int], None]
 
@@ -65,25 +66,27 @@ class Study:
         }
 
 
-def study(
-    source: Source, protocol: str, key: Key, *, clusters: int, size: int | None, independent: bool, tell: Tell
-) -> Study:
+def study(source: Source, options: Options, key: Key, tell: Tell) -> Study:
     """Draws and decodes the sample, divides it, and clusters it where there are no labels.
 
-    size: the working size, None to follow the images. Raises UsageError where the source is too small.
+    A second, independent clustering is made when there is something to verify. Raises UsageError where the source is
+    too small.
     """
+    protocol = "quick" if options.verify == "none" else options.verify
     view, working = looks.view_size(source)
     chosen = _sample(source, protocol, photos=view != working)
     seen = _look(source, chosen, view, tell)
     parts = split.parts(seen.records, seen.images)
     labeller = second = None
     if source.classes is None:
-        labeller = _cluster(seen, parts, clusters, key.seed("clusters"), "clustering", tell)
-        if independent:
-            second = _cluster(seen, parts, clusters, key.seed("independent clusters"), "second clustering", tell)
+        labeller = _cluster(seen, parts, options.clusters, key.seed("clusters"), "clustering", tell)
+        if options.verify != "none":
+            second = _cluster(
+                seen, parts, options.clusters, key.seed("independent clusters"), "second clustering", tell
+            )
     else:
         _check_classes(source, seen.pick(parts.train))
-    return Study(source, seen, parts, size or working, labeller, second)
+    return Study(source, seen, parts, options.size or working, labeller, second)
 
 
 def again(

@@ -88,7 +88,7 @@ def train(
     Raises TrainingError when the loss is not finite.
     """
     device = images.device
-    net.to(device, memory_format=torch.channels_last)
+    net.to(device).to(memory_format=torch.channels_last)
     net.normalise_for(images)
     batches = max(1, len(images) // recipe.batch)
     optimiser, schedule = _optimiser(net, recipe, batches)
@@ -131,7 +131,7 @@ def predict(net: nn.Module, images: Tensor, batch: int = 500) -> Tensor:
     was_training = net.training
     net.eval()
     with autocast(images.device):
-        out = torch.cat([net(part.float() / 255).float() for part in images.split(batch)])
+        out = torch.cat([net(part.float() / 255).float() for part in torch.split(images, batch)])
     net.train(was_training)
     return out
 
@@ -154,7 +154,8 @@ def _optimiser(
     steps = recipe.epochs * batches
     rates = torch.optim.lr_scheduler
     if recipe.schedule == "one_cycle":
-        return optimiser, rates.OneCycleLR(optimiser, recipe.learning_rate, total_steps=steps + 1, pct_start=0.2)
+        warm = max(0.2, 2 / (steps + 1))  # OneCycleLR divides by zero when it has no two steps to warm up in
+        return optimiser, rates.OneCycleLR(optimiser, recipe.learning_rate, total_steps=steps + 1, pct_start=warm)
     if recipe.schedule == "cosine":
         return optimiser, rates.CosineAnnealingLR(optimiser, steps)
     falls = [int(recipe.epochs * fraction) * batches for fraction in recipe.milestones]

@@ -30,7 +30,7 @@ def separable(count: int, size: int = 16, classes: int = 3, seed: int = 0, contr
 def surrogate(data: Batch, net: str, *, epochs: int | None = None) -> tuple[Network, float]:
     """A train_surrogate: a network that is trained for a few epochs, without a held-out part."""
     network = nets.create(net, int(data.labels.max()) + 1, data.images.shape[-1], seed=1)
-    recipe = train.Recipe(epochs=epochs or 8, batch=32, learning_rate=0.05, augment="none")
+    recipe = train.Recipe(epochs=epochs or 12, batch=15, learning_rate=0.05, augment="none")
     train.train(network, data.images, data.labels, recipe, seed=2)
     return network, train.accuracy(network, data.images, data.labels)
 

@@ -22,7 +22,7 @@ def hard(count: int = 60, seed: int = 0) -> Batch:
     return replace(data, labels=torch.arange(count) % 3)
 
 
-QUICK = {"net": "small", "train_steps": 5, "batch": 20, "rounds": 40}
+QUICK = {"net": "small", "train_steps": 20, "batch": 20, "rounds": 20}
 
 
 def losses(state: State, batch: Batch, delta: torch.Tensor) -> tuple[float, float]:
@@ -38,7 +38,7 @@ def test_noise_makes_the_loss_small_and_stops_when_it_is(level: str) -> None:
     data, params = hard(), Params(**QUICK, level=level)  # type: ignore[arg-type]
     where = context(tell=lines.append)
     state = error_min.fit(data, params, where)
-    assert state["converged"] and state["error"] <= 0.01 and state["rounds"] < 40
+    assert state["converged"] and state["error"] <= 0.01 and state["rounds"] < 20
     assert len(lines) == state["rounds"] and "misread" in lines[-1]
     delta = error_min.delta(data, state, params, where)
     assert delta.abs().max() <= EPS + 1e-6
@@ -80,7 +80,8 @@ def test_class_noise_is_searched_on_a_share_of_every_class() -> None:
     assert len(set(noise.searched.tolist())) == 12
 
 
-def test_one_class_wise_step_is_the_mean_of_the_images_steps() -> None:
+def test_one_class_wise_step_is_the_mean_of_the_images_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(error_min, "_CLASS_BATCHES", 1)
     data, where, params = hard(30), context(), Params(net="small", level="class", subset=1.0, batch=30)
     state = error_min.fit(data, replace(params, rounds=1, train_steps=1), where)
     net = _pgd.unpack(state, where)

@@ -11,7 +11,7 @@ from poison_kit import context, separable, surrogate
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from unlearnable import train
+from unlearnable import nets, train
 from unlearnable.errors import UsageError
 from unlearnable.nets import Network
 from unlearnable.poisons import _pgd, targeted, untargeted
@@ -90,6 +90,17 @@ def test_gradient_flows_through_the_augmentation() -> None:
     assert torch.autograd.gradcheck(lambda z: _pgd.augment(z, draws, padding), (x,))
 
 
+def test_a_folded_network_is_the_same_function() -> None:
+    data, where = separable(8), context()
+    net = nets.create("resnet18", 3, 16, seed=3)
+    net(data.images / 255)  # in training mode: running statistics of its own
+    state = _pgd.pack(net.eval(), "resnet18", where)
+    folded = _pgd.unpack(state, where)
+    assert not [m for m in folded.body.modules() if isinstance(m, nn.BatchNorm2d)]
+    torch.testing.assert_close(folded(data.images / 255), net(data.images / 255), atol=1e-4, rtol=1e-3)
+    assert len(state["weights"]) == len(net.state_dict()), "the state keeps the network as it was trained"
+
+
 def test_steps_are_longer_where_there_are_few() -> None:
     assert [_pgd.step_size(steps, 0) for steps in (10, 100, 250)] == [0.25, 0.05, 0.05]
     assert _pgd.step_size(10, 0.1) == 0.1
@@ -112,10 +123,10 @@ def shipped(data: Batch, delta: Tensor) -> Tensor:
 
 
 def test_targeted_images_are_read_as_their_target() -> None:
-    data, where, params = separable(90, contrast=25), context(), targeted.Params(net="small", steps=20)
+    data, where, params = separable(90, contrast=25), context(levels=16), targeted.Params(net="small", steps=20)
     state = targeted.fit(data, params, where)
     assert state["accuracy"] > 0.95
-    targets = {name: target for name, target in state["targets"].items()}
+    targets: dict[str, str] = state["targets"]
     assert sorted(targets) == sorted(targets.values()) == sorted(where.classes)
     assert all(name != target for name, target in targets.items())
     wanted = torch.tensor([where.classes.index(targets[where.classes[label]]) for label in data.labels.tolist()])
@@ -126,7 +137,7 @@ def test_targeted_images_are_read_as_their_target() -> None:
 
 
 def test_untargeted_loss_rises() -> None:
-    data, where, params = separable(60, contrast=25), context(), untargeted.Params(net="small", steps=10)
+    data, where, params = separable(60, contrast=25), context(levels=16), untargeted.Params(net="small", steps=10)
     state = untargeted.fit(data, params, where)
     delta = untargeted.delta(data, state, params, where)
     net = _pgd.unpack(state, where)
@@ -158,7 +169,7 @@ def test_a_class_that_came_later_is_refused() -> None:
         targeted.delta(Batch(data.ids, data.images, data.labels + 1), state, params, grown)
 
 
-@pytest.mark.parametrize("wrong", [{"steps": 0}, {"step": -1.0}, {"restarts": 0}, {"batch": 0}])
+@pytest.mark.parametrize("wrong", [{"steps": 0}, {"step": -1.0}, {"restarts": 0}, {"batch": -1}])
 def test_ranges(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         targeted.Params(**wrong)

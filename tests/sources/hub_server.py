@@ -71,12 +71,13 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(206 if found else 200, data, {"ETag": f'"{_digest(path)}"', "X-Repo-Commit": COMMIT})
 
     def _info(self) -> dict[str, object]:
-        siblings = [{"rfilename": entry["path"]} for entry in self._tree("") if entry["type"] == "file"]
+        files = (path for path in self.root.rglob("*") if path.is_file())
+        siblings = [{"rfilename": path.relative_to(self.root).as_posix()} for path in sorted(files)]
         facts = {"private": False, "gated": False, "disabled": False, "tags": [], "downloads": 0, "likes": 0}
         return {"id": self.repo, "sha": COMMIT, "siblings": siblings, **facts}
 
     def _tree(self, under: str) -> list[dict[str, object]]:
-        return [self._entry(path) for path in sorted((self.root / under).rglob("*"))]
+        return [self._entry(path) for path in sorted((self.root / under).iterdir())]
 
     def _entry(self, path: Path) -> dict[str, object]:
         name = path.relative_to(self.root).as_posix()

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import threading
+
 import torch
 from torch import Tensor, nn
 
 from unlearnable import registry
+
+# initial weights come from torch's one global generator, and victims are made in several threads
+_GENERATOR = threading.Lock()
 
 
 class Network(nn.Module):
@@ -39,7 +44,7 @@ class Network(nn.Module):
 
 def create(name: str, classes: int, size: int, seed: int) -> Network:
     """A freshly initialised network; the same seed gives the same weights."""
-    with torch.random.fork_rng(devices=[]):
+    with _GENERATOR, torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         body, features = registry.load("nets", name).body(size)
         return Network(body, features, classes).to(memory_format=torch.channels_last)

@@ -7,7 +7,7 @@ from torch import nn
 
 def body(size: int, width: int = 32) -> tuple[nn.Module, int]:
     """Layers of 32, 64, 128 and 128 channels, each but the first halving the side; images over 48 pixels are halved first."""
-    layers = [] if size <= 48 else [nn.AvgPool2d(2)]
+    layers: list[nn.Module] = [] if size <= 48 else [nn.AvgPool2d(2)]
     layers += [_block(3, width, pool=False), _block(width, 2 * width), _block(2 * width, 4 * width)]
     layers += [_block(4 * width, 4 * width), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
     return nn.Sequential(*layers), 4 * width

@@ -7,6 +7,7 @@ does not depend on the batch it comes in (but for the last bits of floating poin
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.fx.experimental.optimization import fuse
 from torch.nn import functional as F
 
 from unlearnable import nets
@@ -110,11 +112,11 @@ def attack(
     """(N, 3, S, S) perturbations from noisy starts, on the batch's device; the frozen `net` is where it should compute.
 
     Each image starts at N(0, 1) eps clipped to the budget, sees a new augmentation in every step, and keeps the restart
-    with the lowest final loss on itself, not augmented. `size` images are attacked at once.
+    with the lowest final loss on itself, not augmented. `size` images are attacked at once (0: what the device likes).
     """
     device = net.mean.device
     parts = []
-    for part in chunks(len(batch), size):
+    for part in chunks(len(batch), at_once(size, context)):
         images, target = batch.images[part].to(device), wanted[part].to(device)
         clean = images.float() / 255
         best, lowest = torch.zeros_like(clean), torch.full((len(images),), torch.inf, device=device)
@@ -142,6 +144,11 @@ def _draws(key: Key, purpose: str, restart: int, ids: Sequence[str], steps: int,
         start[place] = rng.standard_normal(start.shape[1:], np.float32)
         draws[place] = rng.random(draws.shape[1:], np.float32)
     return torch.from_numpy(start), torch.from_numpy(draws).transpose(0, 1).contiguous()
+
+
+def at_once(size: int, context: Context) -> int:
+    """How many images to attack together: `size`, or where it is 0 as many as are quickest."""
+    return size or (128 if context.device == "cpu" else 512)
 
 
 def chunks(count: int, size: int) -> Iterator[slice]:
@@ -177,7 +184,14 @@ def unpack(state: State, context: Context) -> Network:
         raise UsageError(f"The fit was made for {state['size']} pixels, not for {context.size}.", "Fit it again.")
     net = nets.create(state["net"], len(state["classes"]), state["size"], seed=0)
     net.load_state_dict(state["weights"])
-    return freeze(net, context.device)
+    return freeze(_fused(net.eval()), context.device)
+
+
+def _fused(net: Network) -> Network:
+    """The same function with batch normalisation folded into the convolutions before it: a quarter faster (ResNet-18)."""
+    with contextlib.suppress(torch.fx.proxy.TraceError):  # a body whose Python cannot be traced stays as it is
+        net.body = fuse(net.body)
+    return net
 
 
 def outputs(labels: Tensor, state: State, context: Context, rename: Callable[[str], str] = lambda name: name) -> Tensor:
@@ -209,5 +223,5 @@ def check_ranges(steps: int, step: float, restarts: int, batch: int) -> None:
         raise ValueError(f"step is 0 to 2 budgets, not {step}")
     if not 1 <= restarts <= 100:
         raise ValueError(f"restarts is 1 to 100, not {restarts}")
-    if batch < 1:
-        raise ValueError(f"batch is at least 1, not {batch}")
+    if batch < 0:
+        raise ValueError(f"batch is 0 or more, not {batch}")

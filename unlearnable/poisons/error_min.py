@@ -73,7 +73,7 @@ class Params:
     "rounds after which the noise is taken as it is"
 
     batch: int = 512
-    "images in a batch"
+    "images in a batch of training, and of the search for class-wise noise"
 
     subset: float = 0.2
     "share of every class that class-wise noise is searched on"
@@ -82,8 +82,8 @@ class Params:
         if self.level not in ("sample", "class"):
             raise ValueError(f"level is sample or class, not {self.level!r}")
         _pgd.check_ranges(self.steps or 1, self.step, 1, self.batch)
-        if self.train_steps < 1 or self.rounds < 1:
-            raise ValueError("train_steps and rounds are at least 1")
+        if min(self.train_steps, self.rounds, self.batch) < 1:
+            raise ValueError("train_steps, rounds and batch are at least 1")
         if not 0 <= self.stop_error < 1:
             raise ValueError(f"stop_error is a share from 0 to 1, not {self.stop_error}")
         if not 0 < self.subset <= 1:
@@ -94,7 +94,7 @@ class _SampleNoise:
     """One noise for every image, held where the images are."""
 
     def __init__(self, data: Batch, params: Params, context: Context) -> None:
-        self.data, self.context, self.size = data, context, params.batch
+        self.data, self.context, self.size = data, context, _pgd.at_once(0, context)
         self.units = torch.zeros(data.images.shape, dtype=torch.int8, device=data.images.device)
         self.searched = torch.arange(len(data))
         self.descent = _descent(params)
@@ -142,7 +142,8 @@ class _ClassNoise:
             self.noise = torch.where(present, mean.clamp(-self.context.eps, self.context.eps), self.noise)
 
     def _batches(self) -> Iterator[Tensor]:
-        for _ in range(math.ceil(_CLASS_BATCHES * self.size / max(len(self.searched), self.size * _CLASS_BATCHES))):
+        in_a_pass = math.ceil(len(self.searched) / self.size)
+        for _ in range(math.ceil(_CLASS_BATCHES / in_a_pass)):
             order = torch.randperm(len(self.searched), generator=self.generator)
             yield from _pgd.pieces(self.searched[order], self.size)
 
@@ -197,7 +198,7 @@ def delta(batch: Batch, state: State, params: Params, context: Context) -> Tenso
     if len(new):
         net = _pgd.unpack(state, context)
         wanted = _pgd.outputs(batch.labels, state, context)
-        for chosen in _pgd.pieces(new, params.batch):
+        for chosen in _pgd.pieces(new, _pgd.at_once(0, context)):
             images = batch.images[chosen].to(context.device)
             start = torch.zeros(images.shape, device=context.device)
             found = _descent(params).run(net, images, wanted[chosen].to(context.device), start, context.eps, None)

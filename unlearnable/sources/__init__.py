@@ -45,6 +45,8 @@ def open_source(
     Raises UsageError when there is no such source, it holds no images, or its labels cannot be used; HubError when the
     Hub cannot be reached.
     """
+    if not spec.strip():
+        raise UsageError("The source has no name.", "Give a folder, a .parquet file or a Hub dataset OWNER/NAME.")
     modules = [registry.load("sources", name) for name in registry.names("sources")]
     found = [module for module in modules if module.matches(spec)]
     if len(found) > 1:

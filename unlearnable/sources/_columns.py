@@ -46,7 +46,11 @@ def unpublishable(schema: pa.Schema, features: Mapping[str, Any], image: str) ->
         feature = json.dumps(features.get(name, {}))
         raw = '"Audio"' not in feature and _holds_binary(pa, schema.field(name).type)
         if name != image and (raw or any(kind in feature for kind in _PICTURES)):
-            out.append(Skipped(f"column {name}", "may hold pictures, which would be published unprotected; left out"))
+            out.append(
+                Skipped(
+                    f"column {name}", "may hold pictures, which would be published unprotected; left out", image=False
+                )
+            )
     return out
 
 

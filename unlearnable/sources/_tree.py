@@ -10,6 +10,7 @@ from unlearnable.imageio import IMAGE_EXTENSIONS, sniff
 from unlearnable.types import Skipped
 
 NOT_AN_IMAGE = "not an image"
+HIDDEN = "hidden"
 _HEAD = 32  # bytes that tell a container
 
 
@@ -39,7 +40,9 @@ def scan(root: Path) -> tuple[list[tuple[str, int]], list[Skipped]]:
             elif reason is None:
                 files.append((name, size or 0))
             else:
-                skipped.append(Skipped(_printable(name), reason))
+                # what is hidden or no picture is reported, but is no gap in the protection
+                image = not reason.startswith((NOT_AN_IMAGE, HIDDEN))
+                skipped.append(Skipped(_printable(name), reason, image))
     files, twins = _without_twins(sorted(files))
     return files, sorted(skipped + twins, key=lambda s: s.id)
 
@@ -47,9 +50,9 @@ def scan(root: Path) -> tuple[list[tuple[str, int]], list[Skipped]]:
 def _judge(entry: os.DirEntry[str], name: str, real_root: str) -> tuple[str | None, int | None]:
     """(reason to skip, None), (None, bytes of an image) or (None, None) for a folder to enter."""
     if entry.name.startswith("."):
-        return "hidden folder, left out with all it holds" if entry.is_dir(
+        return f"{HIDDEN} folder, left out with all it holds" if entry.is_dir(
             follow_symlinks=False
-        ) else "hidden file", None
+        ) else f"{HIDDEN} file", None
     if _printable(name) != name:
         return "its name is not valid UTF-8; rename it", None
     if entry.is_symlink():

@@ -32,6 +32,8 @@ def open(spec: str, options: Options) -> TableSource:
     found = _SPEC.fullmatch(spec.removeprefix(_PREFIX).rstrip("/"))
     if found is None:
         raise UsageError(f"{spec} is not a Hub dataset's name.", "Write it OWNER/NAME.")
+    if Path(found["repo"]).exists():  # `datasets` would read it instead, without a word
+        raise UsageError(f"{spec} is a Hub dataset, but a folder {found['repo']} lies here.", "Give the folder's path.")
     library = _datasets.require()
     from huggingface_hub.errors import HfHubHTTPError
 
@@ -66,7 +68,10 @@ def _explained(spec: str, why: Exception, library: Any) -> UnlearnableError:
         return UsageError(f"The Hub dataset {spec} has several configurations ({said}).", f"Choose one: {spec}:NAME")
     if isinstance(why, ValueError | RuntimeError) and not isinstance(why, OSError):
         return UsageError(f"The Hub dataset {spec} cannot be loaded ({said}).", "Download it and give its files.")
-    return HubError(f"The Hub could not be reached for {spec} ({said}).", "Check the network and try again.")
+    return HubError(
+        f"{spec} is no folder here, and the Hub could not be reached for it ({said}).",
+        "Check the name and the network.",
+    )
 
 
 def _without_secrets(text: str) -> str:

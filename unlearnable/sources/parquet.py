@@ -68,6 +68,9 @@ class ParquetRows:
     def __len__(self) -> int:
         return self._starts[-1]
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ParquetRows, (self._files,)  # another process opens the files itself
+
     def take(self, rows: Sequence[int], columns: Sequence[str]) -> pa.Table:
         pa = _schema.arrow()
         parts = []

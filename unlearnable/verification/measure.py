@@ -47,20 +47,23 @@ def arm(histories: Sequence[History]) -> dict[str, Any]:
 def relative_drop(clean: Sequence[float], protected: Sequence[float], test_images: int) -> dict[str, float]:
     """(clean - protected) / clean with a 95 % interval.
 
-    The spread over seeds (pooled, Student's t) and the binomial error of a finite test set add in quadrature, carried
-    through the ratio to first order. With one seed each, only the test set's error can be stated.
+    The spread over seeds (Student's t, degrees of freedom by Welch and Satterthwaite) and the binomial error of a finite
+    test set add in quadrature, carried through the ratio to first order. Two seeds make a wide interval, as they should.
+    With one seed each, only the test set's error can be stated.
     """
     c, p = statistics.fmean(clean), statistics.fmean(protected)
     if c == 0:
         return {"mean": 0.0, "low": 0.0, "high": 0.0}
     ratio = p / c
-    freedom = len(clean) + len(protected) - 2
-    seeds = 0.0
+    seeds, t = 0.0, 0.0
     if len(clean) > 1 and len(protected) > 1:
-        # the same seeds in both arms, yet not paired: their orders of images differ in effect
-        seeds = statistics.variance(protected) / len(protected) + ratio**2 * statistics.variance(clean) / len(clean)
+        # the same seeds in both arms, yet not paired: the same order of other images is another order
+        ours = statistics.variance(protected) / len(protected)
+        theirs = ratio**2 * statistics.variance(clean) / len(clean)
+        seeds = ours + theirs
+        freedom = seeds**2 / (ours**2 / (len(protected) - 1) + theirs**2 / (len(clean) - 1)) if seeds else 1
+        t = _T95[min(int(freedom), len(_T95)) - 1]
     sampling = p * (1 - p) / test_images + ratio**2 * c * (1 - c) / test_images
-    t = _T95[min(freedom, len(_T95)) - 1] if seeds else 0.0
     margin = math.sqrt(t**2 * seeds + 1.96**2 * sampling) / c
     return {"mean": 1 - ratio, "low": 1 - ratio - margin, "high": 1 - ratio + margin}
 

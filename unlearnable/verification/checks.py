@@ -16,19 +16,15 @@ OPEN_GAP = 0.1
 class Flag(Enum):
     """A reason to doubt the verdict, and what it means."""
 
-    VICTIM_TOO_WEAK = (
-        "The victim learned little from the clean images, so a low accuracy on the protected ones proves little."
-    )
-    NOISE_ARM_LOW = "Random noise of the same size also lowers accuracy by more than 5 points: part of the drop is damage, not protection."
+    VICTIM_TOO_WEAK = "The victim learned little from the clean images, so a low accuracy elsewhere proves little."
+    NOISE_ARM_LOW = "Random noise of the same size costs more than 5 points too: part of the drop is damage."
     TOO_FEW_IMAGES = "Few images were trained or tested on: the figures would move with another sample."
-    ONLY_THE_SURROGATE = (
-        "The victim has the architecture that the perturbation was made on: other networks may be fooled less."
-    )
-    NO_ADAPTIVE_TRAINER = "No countermeasure was tried: compression, grayscale or heavier augmentation may restore accuracy. Try --against cheap."
+    ONLY_THE_SURROGATE = "The victim has the architecture that the copy was made with: others may be fooled less."
+    NO_ADAPTIVE_TRAINER = "No countermeasure was tried; compression or heavier augmentation may restore accuracy."
     PSEUDO_LABELS = (
         "The images have no labels: victims were trained on clusters, and a scraper's own labels may differ."
     )
-    WEAK_PROTECTION = "The network trained on the protected copy comes within 10 points of the clean one: this release does not protect."
+    WEAK_PROTECTION = "The network trained on the protected copy comes within 10 points of the clean one."
     ONE_SEED = "One seed only: no spread can be stated."
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -13,7 +14,7 @@ from unlearnable.errors import ImageError, UsageError
 from unlearnable.looks import Looks, to_tensor
 from unlearnable.split import Parts
 from unlearnable.types import Record
-from unlearnable.verify.plan import most_images
+from unlearnable.verification.plan import most_images
 
 # a record -> the bytes it would ship as if its perturbation were random noise, in the same container
 Noisy = Callable[[Record], bytes]
@@ -51,7 +52,6 @@ def collect(
     classes: int,
     surrogate: str | None,
     labeller: Labeller | None,
-    each: Callable[[], None] = lambda: None,
 ) -> Evidence:
     """Reads the shipped bytes of (at most the protocol's number of) training records back and makes the other arms.
 
@@ -65,7 +65,6 @@ def collect(
     kept: list[int] = []
     protected, noise = [], []
     for record, data in shipped(train.records):
-        each()
         try:
             noise.append(imageio.trainer_view(imageio.decode(noisy(record), record.id).pixels, side))
         except ImageError:  # changed since it was first read: out of every arm, as in the release

@@ -40,7 +40,13 @@ def most_images(protocol: str) -> tuple[int, int]:
 
 
 def make(
-    protocol: str, train_images: int, *, photos: bool, victim: str | None, seeds: int | None, against: Sequence[str]
+    protocol: str,
+    train_images: int,
+    *,
+    photos: bool = False,
+    victim: str | None = None,
+    seeds: int | None = None,
+    against: Sequence[str] = (),
 ) -> Plan:
     """The plan for a number of training images. `photos`: larger than the victim's input, so trainers crop at random."""
     if protocol not in PROTOCOLS:

@@ -16,9 +16,9 @@ import torch
 from unlearnable import nets, registry
 from unlearnable.device import side_by_side
 from unlearnable.train import History, train
-from unlearnable.verify import checks, measure
-from unlearnable.verify.evidence import Evidence
-from unlearnable.verify.plan import ARMS, Plan
+from unlearnable.verification import checks, measure
+from unlearnable.verification.evidence import Evidence
+from unlearnable.verification.plan import ARMS, Plan
 
 Tell = Callable[[str, int, int], None]  # (what, done, of)
 
@@ -89,6 +89,7 @@ def report(
             "name": plan.protocol,
             "victim": plan.victim,
             **asdict(plan.recipe),
+            "milestones": list(plan.recipe.milestones),
             "augment": plan.recipe.augment.replace("_", " "),
             "seeds": list(plan.seeds),
             "train_images": len(evidence.labels),

@@ -1,0 +1,92 @@
+"""The last stage of `protect`: what was built and measured becomes card, reports, receipt, manifest and signature."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from release import formats, gallery, layout
+from release.build import Built, Settings
+from release.facts import Facts
+from release.manifest import utc_now
+from release.records import Owner, disk_error, versions
+from release.seal import publish, seal
+from unlearnable.types import Source
+
+
+@dataclass(frozen=True)
+class Told:
+    """What only the caller knows. private: for the owner's report (see Facts.owner_extra); receipt: kept beside it."""
+
+    name: str
+    verification: dict[str, Any] | None
+    private: Mapping[str, Any]
+    receipt: Mapping[str, Any]
+    licence: str | None = None
+    contact: str | None = None
+    disclose: bool = False
+    overwrite: bool = False
+    documents: tuple[str, ...] = field(default=())
+
+
+def finish(
+    source: Source, built: Built, settings: Settings, staging: Path, out: Path, owner: Owner, told: Told
+) -> None:
+    """Seals what lies in `staging` and renames it to `out`. Raises UnlearnableError in one sentence when the disk fails."""
+    facts = _facts(source, built, settings, staging, owner, told)
+    owner.write_json(
+        layout.RECEIPT,
+        {
+            "schema_version": 1,
+            "created": facts.created,
+            "source": source.spec,
+            "settings": vars(settings),
+            "versions": dict(facts.versions),
+            "skipped": [vars(item) for item in built.skipped],
+            **told.receipt,
+        },
+    )
+    try:
+        seal(staging, owner.owner, facts)
+        publish(staging, out, told.overwrite)
+    except OSError as why:
+        raise disk_error(why, staging) from why
+
+
+def _facts(source: Source, built: Built, settings: Settings, staging: Path, owner: Owner, told: Told) -> Facts:
+    split_of = {record.id: record.split for record in source.records}
+    paths: dict[str, list[str]] = {}
+    for row in built.rows:
+        paths.setdefault(split_of[row.id], []).append(row.path)
+    pictures = gallery.choose(source, built, staging, settings.layout)
+    lost = built.lost()
+    return Facts(
+        name=told.name,
+        created=utc_now(),
+        layout=settings.layout,
+        levels=settings.levels,
+        guaranteed=all(row.lossless for row in built.rows),
+        counts={"total": len(built.rows) + len(lost), "protected": len(built.rows), "skipped": len(lost)},
+        splits=dict(Counter(split_of[row.id] for row in built.rows)),
+        measured=built.measured(),
+        versions=versions(),
+        commitment=owner.commitment(),
+        classes=source.classes,
+        verification=told.verification,
+        configs=formats.load(settings.layout).configs({split: list(dict.fromkeys(of)) for split, of in paths.items()}),
+        drop_labels=source.classes is None,
+        licence=told.licence,
+        contact=told.contact,
+        documents=told.documents,
+        gallery=[protected for _, _, protected in pictures],
+        disclose=told.disclose,
+        owner_extra={
+            **told.private,
+            "source": source.spec,
+            "skipped": [(item.id, item.reason) for item in built.skipped],
+        },
+        owner_gallery=pictures,
+    )

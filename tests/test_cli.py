@@ -1,0 +1,171 @@
+"""What a person meets at the prompt: help, sentences, exit codes, JSON."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from conftest import write_tree
+
+import cli
+from release import layout
+
+
+def run(*words: object) -> Result:
+    return CliRunner().invoke(cli.cli, [str(word) for word in words])
+
+
+@pytest.mark.parametrize("name", sorted(cli.cli.commands))
+def test_every_command_and_option_has_help(name: str) -> None:
+    command = cli.cli.commands[name]
+    assert command.help, f"{name} is missing its help"
+    for option in command.params:
+        assert option.param_type_name == "argument" or getattr(option, "help", None), f"{name}: {option.name}"
+    assert run(name, "--help").exit_code == 0
+
+
+def test_protect_prints_the_verdict_and_where_things_are(tree: Path, tmp_path: Path) -> None:
+    done = run("protect", tree, tmp_path / "out", "--preset", "r16", "--seeds", "1", "-q")
+    assert done.exit_code == 0, done.output
+    for words in (
+        "peak accuracy",
+        "originals",
+        "with random noise",
+        "protected copy",
+        "60 images protected",
+        "report.html",
+    ):
+        assert words in done.stdout
+    assert run("check", tmp_path / "out").exit_code == 0
+
+
+def test_protect_json_is_one_document_with_the_documented_keys(tree: Path, tmp_path: Path) -> None:
+    done = run("protect", tree, tmp_path / "out", "--preset", "r16", "--verify", "none", "--json")
+    document = json.loads(done.stdout)
+    assert list(document) == ["release", "owner", "method", "eps", "images", "seconds", "verification"]
+    assert document["verification"] is None
+
+
+def test_check_names_what_changed_and_exits_with_5(tree: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run("protect", tree, out, "--preset", "r16", "--verify", "none")
+    victim = out / "data" / "across" / "003.png"
+    victim.write_bytes(victim.read_bytes()[:-1] + b"\0")
+    (out / "data" / "down" / "001.png").unlink()
+    (out / "data" / "new.png").write_bytes(b"x")
+    done = run("check", out)
+    assert done.exit_code == 5
+    for line in ("changed: data/across/003.png", "missing: data/down/001.png", "extra: data/new.png"):
+        assert line in done.stdout
+    found = json.loads(run("check", out, "--json").stdout)
+    assert not found["ok"] and found["changed"] == ["data/across/003.png"]
+
+
+def test_min_drop_exits_with_4_and_still_seals(tree: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    done = run("protect", tree, out, "--preset", "r16", "--seeds", "1", "--min-drop", "0.999", "-q")
+    assert done.exit_code == 4, done.output
+    assert run("check", out).exit_code == 0
+
+
+def test_skipped_images_exit_with_3_and_are_named(tree: Path, tmp_path: Path) -> None:
+    (tree / "across" / "empty.png").write_bytes(b"")
+    (tree / "notes.txt").write_text("not an image, and no gap in the protection")
+    done = run("protect", tree, tmp_path / "out", "--preset", "r16", "--verify", "none", "--labels", "folders")
+    assert done.exit_code == 3 and "empty.png" in done.stdout, done.output
+
+
+BAD = {
+    "missing source": (["{tmp}/nowhere", "{out}"], "nowhere"),
+    "empty source": (["{tmp}/empty", "{out}"], "no images"),
+    "only text": (["{tmp}/text", "{out}"], "not an image"),
+    "one class": (["{tmp}/one", "{out}"], "--labels none"),
+    "two images in a class": (["{tmp}/tiny", "{out}", "--preset", "r16"], "few"),
+    "output not empty": (["{tree}", "{tmp}/text"], "not empty"),
+    "output inside source": (["{tree}", "{tree}/out"], "in one another"),
+    "source inside output": (["{tree}/across", "{tree}"], "in one another"),
+    "output is a file": (["{tree}", "{tmp}/text/a.txt"], "is a file"),
+    "no parent for output": (["{tree}", "{tmp}/no/such/out"], "does not exist"),
+    "unknown method": (["{tree}", "{out}", "--method", "regoins"], "Did you mean 'regions'"),
+    "unknown preset": (["{tree}", "{out}", "--preset", "r17"], "Did you mean"),
+    "unknown parameter": (["{tree}", "{out}", "--method", "regions", "--set", "cuont=4"], "Did you mean 'count'"),
+    "parameter without method": (["{tree}", "{out}", "--set", "count=4"], "--method"),
+    "malformed parameter": (["{tree}", "{out}", "--method", "regions", "--set", "count"], "NAME=VALUE"),
+    "preset of another method": (["{tree}", "{out}", "--method", "targeted", "--preset", "r16"], "belongs to regions"),
+    "unknown countermeasure": (["{tree}", "{out}", "--preset", "r16", "--against", "jpg"], "Known"),
+    "unknown victim": (["{tree}", "{out}", "--preset", "r16", "--victim", "resnet81"], "Did you mean 'resnet18'"),
+    "unknown split": (["{tree}", "{out}", "--preset", "r16", "--split", "tset"], "split"),
+    "unknown layout": (["{tree}", "{out}", "--preset", "r16", "--layout", "zip"], "layout"),
+    "budget of nothing": (["{tree}", "{out}", "--eps", "0"], "grey levels"),
+    "budget of 300": (["{tree}", "{out}", "--eps", "300"], "grey levels"),
+    "no such device": (["{tree}", "{out}", "--preset", "r16", "--device", "tpu"], "device"),
+    "no such key": (["{tree}", "{out}", "--preset", "r16", "--key", "{tmp}/no.key"], "key"),
+    "labels file missing": (["{tree}", "{out}", "--preset", "r16", "--labels", "{tmp}/no.csv"], "no.csv"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_gets_one_sentence_a_way_out_and_exit_code_2(case: str, tree: Path, tmp_path: Path) -> None:
+    for name in ("empty", "text", "one/only"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "text" / "a.txt").write_text("hello")
+    shutil.copy(tree / "across" / "000.png", tmp_path / "one" / "only" / "a.png")
+    shutil.copy(tree / "across" / "001.png", tmp_path / "one" / "only" / "b.png")
+    write_tree(tmp_path / "tiny", classes=2, each=2)
+    words, expected = BAD[case]
+    places = {"tmp": tmp_path, "tree": tree, "out": tmp_path / "out"}
+    filled = [word.format(**places) for word in words]
+    done = run("protect", *filled)
+    assert done.exit_code == 2, done.output
+    assert "Error: " in done.stderr and expected in done.stderr and "Traceback" not in done.output
+    assert done.stdout == "" and not (tmp_path / "out").exists() and not (tree / "out").exists()
+    error = json.loads(run("protect", *filled, "--json").stdout)["error"]
+    assert error["code"] == 2 and error["message"]
+
+
+def test_interrupted_says_how_to_go_on_and_exits_with_130(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from release import build
+
+    monkeypatch.setattr(build, "_write_mark", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
+    words = ("protect", tree, tmp_path / "out", "--preset", "r16", "--verify", "none")
+    done = run(*words)
+    assert done.exit_code == 130 and "repeat the same command" in done.stderr
+    assert not (tmp_path / "out").exists()
+    monkeypatch.undo()
+    assert run(*words).exit_code == 0
+
+
+def test_names_with_spaces_accents_and_dots_survive(tmp_path: Path) -> None:
+    source = write_tree(tmp_path / "my pictures", each=4)
+    for number, name in enumerate(
+        ["a b.png", "straße ü.png", "..hidden not.png", "x.y.z.PNG", "-flag.png", "[1]*?.png"]
+    ):
+        shutil.copy(source / "down" / f"{number % 4:03d}.png", source / "down" / name)
+    done = run("protect", source, tmp_path / "out", "--preset", "r16", "--verify", "none")
+    assert done.exit_code == 0, done.output
+    shipped = {p.name for p in (tmp_path / "out/data/down").iterdir()}
+    assert {"a b.png", "straße ü.png", "x.y.z.PNG", "-flag.png", "[1]*?.png"} <= shipped
+
+
+def test_methods_lists_presets_parameters_and_papers() -> None:
+    text = run("methods").stdout
+    for word in ("regions", "r16", "targeted", "p250", "error_min", "su", "arXiv", "--set"):
+        assert word in text
+    methods = {method["name"]: method for method in json.loads(run("methods", "--json").stdout)}
+    assert methods["targeted"]["trains"] and not methods["regions"]["trains"]
+    assert all(method["parameters"] is not None and method["cost"] for method in methods.values())
+
+
+def test_verify_needs_the_owner_folder(tree: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run("protect", tree, out, "--preset", "r16", "--verify", "none")
+    done = run("verify", out)
+    assert done.exit_code == 2 and "--verify none" in done.stderr
+    shutil.rmtree(layout.owner_folder(out))
+    done = run("verify", out)
+    assert done.exit_code == 2 and "owner folder" in done.stderr

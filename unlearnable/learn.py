@@ -1,0 +1,84 @@
+"""Everything that happens before a file is written: look at the source, choose a method, fit it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from unlearnable import auto, craft, looks, study
+from unlearnable.craft import Crafter, Method
+from unlearnable.device import pick
+from unlearnable.keys import Key
+from unlearnable.options import Options
+from unlearnable.study import Study, Tell
+from unlearnable.surrogate import trainer
+from unlearnable.types import Context, Source
+from unlearnable.verification import plan
+
+
+def learn(
+    source: Source, options: Options, key: Key, saved: Path, tell: Tell
+) -> tuple[Crafter, Study | None, auto.Choice | None]:
+    """The crafter, the study it rests on, and the choice of `auto` if there was one.
+
+    What was fitted is kept at `saved`; an interrupted run finds it there and makes the same perturbations. There is no
+    study where none is needed: a closed-form pattern by class, and nothing to verify.
+    """
+    name = craft.check_method(options.method, options.preset, options.set)
+    method = craft.resolve(options.method, options.preset, options.set) if name else None
+    if method and options.verify == "none" and not method.trains and source.classes is not None:
+        learned, size = None, options.size or looks.view_size(source)[1]
+    else:
+        learned = study.study(source, options, key, tell)
+        size = learned.working
+    context = replace(context_of(source, key, options.eps, size, options.clusters), device=str(pick(options.device)))
+    if saved.exists():
+        crafter = craft.load(saved, context)
+        return crafter, learned and replace(learned, labeller=crafter.labeller), None
+    choice = None
+    if method is None:
+        assert learned is not None
+        choice = _choose(learned, options, context, tell)
+        method = craft.resolve(None, choice.preset, {})
+    crafter = _fit(method, learned, context, tell)
+    craft.save(crafter, saved)
+    return crafter, learned, choice
+
+
+def context_of(source: Source, key: Key, levels: int, size: int, clusters: int) -> Context:
+    """What poisons may know; sources without labels have clusters for classes."""
+    return Context(key, source.classes or tuple(f"cluster {i}" for i in range(clusters)), levels, size)
+
+
+def _choose(learned: Study, options: Options, context: Context, tell: Tell) -> auto.Choice:
+    todo = plan.make("quick", len(learned.parts.train), photos=learned.photos)
+    return auto.choose(
+        learned.part("train"),
+        learned.part("select"),
+        context,
+        learned.labeller,
+        todo.recipe,
+        seconds=options.auto_seconds,
+        device=pick(options.device),
+        tell=tell,
+    )
+
+
+def _fit(method: Method, learned: Study | None, context: Context, tell: Tell) -> Crafter:
+    labeller = learned.labeller if learned else None
+    if not method.trains or learned is None:
+        return craft.fit(method, None, context, labeller)
+
+    def say(message: str) -> None:
+        tell(message, 0, 0)
+
+    held = learned.batch("select")
+    surrogates = trainer(
+        (held.images, held.labels),
+        len(context.classes),
+        seed=context.key.seed("surrogate"),
+        device=pick(context.device),
+        tell=say,
+    )
+    context = replace(context, tell=say, train_surrogate=surrogates)
+    return craft.fit(method, learned.batch("train"), context, labeller)

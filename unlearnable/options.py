@@ -1,0 +1,81 @@
+"""What `protect` can be asked: the command line's options, by the same names and with the same defaults."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from unlearnable import budget
+from unlearnable.errors import UsageError
+
+# options that touch neither bytes nor figures: a rerun with others of these is still the same job
+_OUTSIDE = ("overwrite", "workers", "min_drop")
+
+
+@dataclass(frozen=True)
+class Options:
+    """Everything optional about one `protect`."""
+
+    method: str | None = None  # None or "auto": chosen by measurement
+    preset: str | None = None
+    set: dict[str, Any] = field(default_factory=dict)
+    eps: int = budget.DEFAULT_LEVELS
+    size: int | None = None  # working size; None follows the images
+    split: str | None = None
+    image_column: str | None = None
+    label_column: str | None = None
+    labels: str = "auto"
+    clusters: int = 10
+    format: str = "auto"
+    quality: int = 95
+    layout: str = "auto"
+    metadata: str = "keep"
+    key: Path | None = None
+    verify: str = "quick"  # quick, paper or none
+    against: tuple[str, ...] = ()
+    victim: str | None = None
+    seeds: int | None = None
+    device: str = "auto"
+    workers: int | None = None
+    auto_seconds: float = 60.0
+    min_drop: float | None = None
+    overwrite: bool = False
+    name: str | None = None
+    licence: str | None = None
+    contact: str | None = None
+    disclose: bool = False
+
+    def __post_init__(self) -> None:
+        budget.check_levels(self.eps)
+        if not 2 <= self.clusters <= 1000:
+            raise UsageError(f"--clusters is 2 to 1000, not {self.clusters}.")
+        if self.size is not None and not 8 <= self.size <= 1024:
+            raise UsageError(f"--size is 8 to 1024 pixels, not {self.size}.")
+
+    def reading(self) -> dict[str, Any]:
+        """How the source is read."""
+        return {name: getattr(self, name) for name in ("split", "image_column", "label_column", "labels")}
+
+    def deciding(self) -> dict[str, Any]:
+        """The options that decide bytes or figures, as plain JSON values."""
+        given = {name: value for name, value in vars(self).items() if name not in _OUTSIDE}
+        return {name: str(value) if isinstance(value, Path) else value for name, value in given.items()}
+
+    def words(self) -> list[str]:
+        """Command-line words for every option that is not at its default."""
+        words: list[str] = []
+        defaults = Options()
+        for name, value in vars(self).items():
+            if value == getattr(defaults, name) or name == "overwrite":
+                continue
+            flag = "--" + name.replace("_", "-")
+            if name == "set":
+                words += [part for key, item in value.items() for part in (flag, f"{key}={item}")]
+            elif isinstance(value, bool):
+                words += [flag]
+            elif isinstance(value, tuple):
+                words += [part for item in value for part in (flag, str(item))]
+            else:
+                words += [flag, str(value)]
+        return words
