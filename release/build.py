@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 # records and their squashed pictures (N, S, S, 3) uint8 -> (N, 3, S, S) float perturbations in [0, 1] pixel units
 Perturb = Callable[[Sequence[Record], Pixels], "Tensor"]
 
-_CHUNK_IMAGES, _CHUNK_BYTES = 256, 128 << 20  # decoded pictures held at once
+_CHUNK_IMAGES, _CHUNK_BYTES = 256, 64 << 20  # decoded pictures held at once
 
 
 @dataclass(frozen=True)

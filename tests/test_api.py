@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import write_tree
+from made_pictures import write_tree
 from PIL import Image
 
 import unlearnable

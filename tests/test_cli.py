@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from conftest import write_tree
+from made_pictures import write_tree
 
 import cli
 from release import layout

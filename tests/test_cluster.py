@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from conftest import picture
+from made_pictures import picture
 
 from unlearnable import cluster
 from unlearnable.errors import UsageError

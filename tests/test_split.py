@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from conftest import picture
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_pictures import picture
 
 from unlearnable import split
 from unlearnable.errors import UsageError

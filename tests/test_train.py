@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import picture
+from made_pictures import picture
 
 from unlearnable import nets
 from unlearnable.errors import TrainingError

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from conftest import picture
+from made_pictures import picture
 
 from unlearnable import registry
 from unlearnable.errors import UsageError
