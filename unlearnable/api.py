@@ -263,6 +263,7 @@ def _told(
             "reading": options.reading(),
             "eps": options.eps,
             "device": describe(pick(options.device)),
+            "seconds": laps,
             "parts": {**learned.ids(), "how": learned.parts.how} if learned else None,
         },
         licence=options.licence,

@@ -41,11 +41,9 @@ def run(
         def epoch(number: int, history: History) -> None:
             with lock:
                 done[0] += 1
-                tell(
-                    f"victims: {arm} arm, {name}, seed {seed}, epoch {number}: {history.accuracy[-1]:.0%}",
-                    done[0],
-                    total,
-                )
+                under = "" if name == "none" else f" under {name}"
+                where = f"{arm} arm{under}, seed {seed}, epoch {number}"
+                tell(f"victims: {where}: {history.accuracy[-1]:.0%}", done[0], total)
 
         net = nets.create(plan.victim, evidence.classes, evidence.side, seed)
         test = (evidence.test[0].to(device), evidence.test[1].to(device))
