@@ -45,7 +45,9 @@ def run(name: str) -> None:
         document = json.loads(done.stdout)
         peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
         receipt = json.loads((Path(folder) / "out.owner" / "receipt.json").read_text())
-        checked = subprocess.run([sys.executable, str(ROOT / "cli.py"), "check", str(out), "--json"], capture_output=True)
+        checked = subprocess.run(
+            [sys.executable, str(ROOT / "cli.py"), "check", str(out), "--json"], capture_output=True
+        )
         size = sum(p.stat().st_size for p in out.rglob("*") if p.is_file())
     images = document["images"]["protected"]
     row = {

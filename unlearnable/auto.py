@@ -17,13 +17,21 @@ from torch import Tensor
 from unlearnable import budget, craft, nets
 from unlearnable.cluster import Labeller
 from unlearnable.device import side_by_side
-from unlearnable.errors import UnlearnableError
+from unlearnable.errors import UnlearnableError, UsageError
 from unlearnable.looks import Looks
 from unlearnable.train import Recipe, train
-from unlearnable.types import Context
+from unlearnable.types import Batch, Context
 
 FALLBACK = "r16"
-CANDIDATES = ("r16", "r4", "lf4", "r64", "lf3")  # closed-form first: quick, and strong under early stopping
+# (preset, parameters, seconds that must be left to try it); closed-form first: quick, and strong under early stopping
+CANDIDATES: tuple[tuple[str, dict[str, Any], float], ...] = (
+    ("r16", {}, 0),
+    ("r4", {}, 0),
+    ("lf4", {}, 0),
+    ("r64", {}, 0),
+    ("lf3", {}, 0),
+    ("cu", {"net": "small"}, 180),
+)
 MARGIN = 0.03  # two seeds of one setting differ by about this much
 _FEW, _MOST_IMAGES, _EPOCHS = 50, 2000, 12
 
@@ -33,6 +41,7 @@ class Choice:
     """The preset to use, why in one sentence, and one row of evidence a candidate."""
 
     preset: str
+    values: dict[str, Any]
     reason: str
     evidence: tuple[dict[str, Any], ...]
 
@@ -51,38 +60,44 @@ def choose(
     """Measures candidates until `seconds` are spent. Parts are looks and labels; context.size is the working size."""
     looks, labels = train_part[0].pick(range(min(len(train_part[0]), _MOST_IMAGES))), train_part[1][:_MOST_IMAGES]
     if len(select_part[0]) < _FEW:
-        return Choice(FALLBACK, f"{len(select_part[0])} images to choose by are too few; the fallback is used.", ())
+        return Choice(FALLBACK, {}, f"{len(select_part[0])} images to choose by are too few; the fallback is used.", ())
     test = (select_part[0].images.to(device), select_part[1].to(device))
     recipe = replace(recipe, epochs=min(recipe.epochs, _EPOCHS))
     started, spent = time.monotonic(), [0]
 
-    def measure(preset: str | None) -> dict[str, Any]:
-        name = preset or "clean"
-        if time.monotonic() - started > seconds and preset != FALLBACK and preset is not None:
-            return {"preset": name, "peak": None, "final": None, "seconds": 0.0, "note": "not tried: out of time"}
+    def measure(candidate: tuple[str, dict[str, Any], float] | None) -> dict[str, Any]:
+        name, values, needed = candidate or ("clean", {}, 0)
+        row: dict[str, Any] = {"preset": name, "peak": None, "final": None, "seconds": 0.0, "note": ""}
+        left = seconds - (time.monotonic() - started)
+        if name not in ("clean", FALLBACK) and left < max(needed, 1):
+            return row | {"note": "not tried: too little time"}
         begun = time.monotonic()
         try:
-            images = looks.images if preset is None else perturbed(looks, labels, preset, context, labeller)
-        except UnlearnableError as why:  # a method that does not fit this source is a row, not the end
-            return {"preset": name, "peak": None, "final": None, "seconds": 0.0, "note": str(why)}
+            images = perturbed(looks, labels, name, values, context, labeller) if candidate else looks.images
+        except UnlearnableError as why:  # a method that does not suit this source is a row, not the end
+            return row | {"note": str(why)}
         net = nets.create("small", len(context.classes), images.shape[-1], seed=0)
         history = train(net, images.to(device), labels.to(device), recipe, seed=0, test=test)
         spent[0] += 1
         tell(f"auto: {name} peaks at {history.peak:.0%}", spent[0], len(CANDIDATES) + 1)
-        taken = round(time.monotonic() - begun, 1)
-        return {"preset": name, "peak": history.peak, "final": history.final, "seconds": taken, "note": ""}
+        return row | {"peak": history.peak, "final": history.final, "seconds": round(time.monotonic() - begun, 1)}
 
     rows = side_by_side(measure, [None, *CANDIDATES], device)
     return _decide(rows, len(context.classes))
 
 
-def perturbed(looks: Looks, labels: Tensor, preset: str, context: Context, labeller: Labeller | None) -> Tensor:
+def perturbed(
+    looks: Looks, labels: Tensor, preset: str, values: dict[str, Any], context: Context, labeller: Labeller | None
+) -> Tensor:
     """Looks with a preset's perturbation, rounded and inside the budget, (N, 3, V, V) uint8.
 
     Photos are perturbed at their view's size and not at their own: close enough to choose by, much quicker.
     """
-    method = craft.resolve(None, preset, {})
-    crafter = craft.fit(method, None, context, labeller)
+    method = craft.resolve(None, preset, values)
+    if method.trains and looks.images.shape[-1] != context.size:
+        raise UsageError(f"{preset} trains a network, which takes too long on photos to be tried here.")
+    data = Batch(tuple(record.id for record in looks.records), looks.images, labels)
+    crafter = craft.fit(method, data if method.trains else None, context, labeller)
     side = looks.images.shape[-1]
     out = torch.empty_like(looks.images)
     for part in torch.split(torch.arange(len(looks)), 256):
@@ -102,9 +117,9 @@ def _decide(rows: list[dict[str, Any]], classes: int) -> Choice:
     measured = {row["preset"]: row["peak"] for row in tried if row["peak"] is not None}
     evidence = tuple(rows)
     if clean["peak"] < min(2 / classes, 0.9) or FALLBACK not in measured:
-        return Choice(FALLBACK, "The victim learned too little from the clean images to choose by; fallback.", evidence)
+        return Choice(FALLBACK, {}, "The victim learned too little from the clean images to choose by.", evidence)
     best = min(measured, key=lambda preset: measured[preset])
     if measured[best] > measured[FALLBACK] - MARGIN:
         best = FALLBACK
     reason = f"{best} peaked lowest, or within {MARGIN:.0%} of it: {measured[best]:.0%} (clean {clean['peak']:.0%})."
-    return Choice(best, reason, evidence)
+    return Choice(best, next(values for name, values, _ in CANDIDATES if name == best), reason, evidence)

@@ -39,7 +39,7 @@ def learn(
     if method is None:
         assert learned is not None
         choice = _choose(learned, options, context, tell)
-        method = craft.resolve(None, choice.preset, {})
+        method = craft.resolve(None, choice.preset, choice.values)
     crafter = _fit(method, learned, context, tell)
     craft.save(crafter, saved)
     return crafter, learned, choice
