@@ -87,6 +87,9 @@ _device = click.option("--device", default="auto", show_default=True, help="auto
 @click.option("--labels", default="auto", show_default=True, help="auto, folders, none, or a CSV (file_name,label).")
 @click.option("--clusters", type=int, default=10, show_default=True, help="How many, for images without labels.")
 @click.option(
+    "--weights", type=click.Path(path_type=Path), help="Of torchvision's ResNet-18, to cluster by its features."
+)
+@click.option(
     "--format",
     type=click.Choice(["auto", "png", "jpeg", "webp"]),
     default="auto",

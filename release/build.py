@@ -18,8 +18,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from release import formats
 from release.facts import Measured
 from release.formats import Item, Placed, Shard
@@ -31,20 +29,19 @@ from unlearnable.types import Pixels, Record, Skipped, Source
 if TYPE_CHECKING:
     from torch import Tensor
 
-# records and their squashed pictures (N, S, S, 3) uint8 -> (N, 3, S, S) float perturbations in [0, 1] pixel units
-Perturb = Callable[[Sequence[Record], Pixels], "Tensor"]
+# records and their pixels -> (N, 3, S, S) float perturbations in [0, 1] pixel units, at the poison's working size S
+Perturb = Callable[[Sequence[Record], Sequence[Pixels]], "Tensor"]
 
 _CHUNK_IMAGES, _CHUNK_BYTES = 256, 64 << 20  # decoded pictures held at once
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How files are made. size: the poison's working size; container: auto, png, jpeg or webp."""
+    """How files are made. container: auto, png, jpeg or webp; levels: the budget."""
 
     layout: str
     container: str
     levels: int
-    size: int
     quality: int = 95
     metadata: str = "keep"
     workers: int = 1
@@ -177,8 +174,7 @@ def _build_shard(
 
     def items() -> Iterator[Item]:
         for chunk in _chunks(source, shard.records, skipped):
-            squares = np.stack([imageio.square(picture.pixels, settings.size) for _, picture, _ in chunk])
-            deltas = perturb([record for record, _, _ in chunk], squares)
+            deltas = perturb([record for record, _, _ in chunk], [picture.pixels for _, picture, _ in chunk])
             jobs = [pool.submit(make, picture, d, settings) for (_, picture, _), d in zip(chunk, deltas, strict=True)]
             for (record, _, digest), job in zip(chunk, jobs, strict=True):
                 try:

@@ -28,7 +28,6 @@ def choose(seconds: float, each: int = 40) -> auto.Choice:
         part(each, 0),
         part(20, 1000),
         CONTEXT,
-        None,
         Recipe(epochs=4, batch=16),
         seconds=seconds,
         device=torch.device("cpu"),
@@ -70,5 +69,5 @@ def test_a_victim_that_learned_nothing_is_no_ruler() -> None:
 
 def test_perturbed_looks_stay_inside_the_budget() -> None:
     looks, labels = part(5, 0)
-    out = auto.perturbed(looks, labels, "r16", {}, CONTEXT, None)
+    out = auto.perturbed(looks, labels, "r16", {}, CONTEXT)
     assert 0 < (out.int() - looks.images.int()).abs().max() <= 8

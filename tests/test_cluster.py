@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -29,7 +32,7 @@ def test_clusters_follow_content_though_colours_are_random() -> None:
     assert purity(labeller(images), truth) > 0.9
 
 
-def test_clusters_survive_saving(tmp_path: object) -> None:
+def test_clusters_survive_saving() -> None:
     images, _ = data(10)
     labeller = cluster.fit(images, 3, seed=1, epochs=1)
     again = cluster.Labeller.from_state(labeller.state())
@@ -58,3 +61,31 @@ def test_k_means_finds_separated_directions() -> None:
     unit = torch.nn.functional.normalize(torch.from_numpy(points).float())
     found = cluster.k_means(unit, 4, torch.Generator().manual_seed(0))
     assert sorted((found @ torch.eye(4, 16).T).argmax(1).tolist()) == [0, 1, 2, 3]
+
+
+def test_named_weights_are_used_as_they_are(tmp_path: Path) -> None:
+    """Weights of torchvision's own ResNet-18: features equal torchvision's, and no training happens."""
+    from torchvision.models import resnet18
+
+    torch.manual_seed(3)
+    net = resnet18(weights=None).eval()
+    torch.save(net.state_dict(), tmp_path / "weights.pth")
+    images, _ = data(4)
+    labeller = cluster.fit(images, 2, seed=0, weights=tmp_path / "weights.pth")
+    x = cluster.resize(images[:2], 224).float() / 255
+    mean, std = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
+    net.fc = torch.nn.Identity()
+    with torch.no_grad():
+        assert torch.allclose(labeller.net.features(x), net((x - mean) / std), rtol=1e-3, atol=1e-4)
+    assert torch.equal(cluster.Labeller.from_state(labeller.state())(images), labeller(images))
+
+
+@pytest.mark.parametrize("content", [b"", b"no weights", pickle.dumps(print), "small"])
+def test_what_is_no_weights_file_is_refused(tmp_path: Path, content: bytes | str) -> None:
+    path = tmp_path / "weights.pt"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        torch.save({"conv1.weight": torch.zeros(64, 3, 7, 7)}, path)
+    with pytest.raises(UsageError, match=r"weights\.pt"):
+        cluster.fit(data(4)[0], 2, seed=0, weights=path)

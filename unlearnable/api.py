@@ -55,7 +55,6 @@ def protect(source: str, out: str | Path, options: Options | None = None, *, tel
     owner = records.open_owner(out, asked, options.key, options.overwrite)
 
     crafter, learned, choice = learn(images, options, owner.key, owner.owner / layout.FIT, tell)
-    settings = replace(settings, size=crafter.context.size)
     if choice:
         owner.write_json(layout.AUTO, asdict(choice))
     clock.lap("learn")
@@ -166,7 +165,7 @@ class _Clock:
 
 
 def _settings(source: Source, options: Options) -> Settings:
-    """How files will be made; the working size follows when it is known. Raises UsageError for a layout that cannot be."""
+    """How files will be made. Raises UsageError for a layout that cannot be."""
     chosen = options.layout
     if chosen == "auto":
         trees = source.kind == "folder" and formats.load("folder").refuse(source) is None
@@ -175,7 +174,7 @@ def _settings(source: Source, options: Options) -> Settings:
     if refusal:
         raise UsageError(f"--layout {chosen} cannot hold {source.spec}: {refusal}.", "Use --layout parquet.")
     workers = options.workers or os.cpu_count() or 1
-    return Settings(chosen, options.format, options.eps, 0, options.quality, options.metadata, workers)
+    return Settings(chosen, options.format, options.eps, options.quality, options.metadata, workers)
 
 
 def _build(source: Source, crafter: Crafter, settings: Settings, staging: Path, marks: Path, tell: Tell) -> Built:
@@ -194,7 +193,7 @@ def _verify(
 ) -> dict[str, Any]:
     """Victims on the bytes under `root`. What the verifier gets of the release are functions that read and make files."""
     rows = {row.id: row for row in built.rows}
-    noise = craft.fit(craft.resolve("random_noise", None, {}), None, crafter.context, None)
+    noise = craft.fit(craft.resolve("random_noise", None, {}), None, crafter.context)
     count = [0]
 
     def shipped(wanted: Sequence[Record]) -> Iterator[tuple[Record, bytes]]:
@@ -206,7 +205,7 @@ def _verify(
 
     def noisy(record: Record) -> bytes:
         picture = imageio.decode(learned.source.read(record), record.id)
-        delta = noise([record], imageio.square(picture.pixels, settings.size)[None])[0]
+        delta = noise([record], [picture.pixels])[0]
         return build.make(picture, delta, settings).data
 
     seen = evidence.collect(

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from unlearnable import budget, craft, nets
-from unlearnable.cluster import Labeller
 from unlearnable.device import side_by_side
 from unlearnable.errors import UnlearnableError, UsageError
 from unlearnable.looks import Looks
@@ -50,7 +49,6 @@ def choose(
     train_part: tuple[Looks, Tensor],
     select_part: tuple[Looks, Tensor],
     context: Context,
-    labeller: Labeller | None,
     recipe: Recipe,
     *,
     seconds: float,
@@ -73,7 +71,7 @@ def choose(
             return row | {"note": "not tried: too little time"}
         begun = time.monotonic()
         try:
-            images = perturbed(looks, labels, name, values, context, labeller) if candidate else looks.images
+            images = perturbed(looks, labels, name, values, context) if candidate else looks.images
         except UnlearnableError as why:  # a method that does not suit this source is a row, not the end
             return row | {"note": str(why)}
         net = nets.create("small", len(context.classes), images.shape[-1], seed=0)
@@ -86,9 +84,7 @@ def choose(
     return _decide(rows, len(context.classes))
 
 
-def perturbed(
-    looks: Looks, labels: Tensor, preset: str, values: dict[str, Any], context: Context, labeller: Labeller | None
-) -> Tensor:
+def perturbed(looks: Looks, labels: Tensor, preset: str, values: dict[str, Any], context: Context) -> Tensor:
     """Looks with a preset's perturbation, rounded and inside the budget, (N, 3, V, V) uint8.
 
     Photos are perturbed at their view's size and not at their own: close enough to choose by, much quicker.
@@ -97,7 +93,7 @@ def perturbed(
     if method.trains and looks.images.shape[-1] != context.size:
         raise UsageError(f"{preset} trains a network, which takes too long on photos to be tried here.")
     data = Batch(tuple(record.id for record in looks.records), looks.images, labels)
-    crafter = craft.fit(method, data if method.trains else None, context, labeller)
+    crafter = craft.fit(method, data if method.trains else None, context)
     side = looks.images.shape[-1]
     out = torch.empty_like(looks.images)
     for part in torch.split(torch.arange(len(looks)), 256):

@@ -2,13 +2,15 @@
 
 SimCLR (Chen et al. 2020, arXiv 2002.05709) on the training part: two random crops of one image are told from all others.
 The views are shuffled in colour channels, brightness and contrast, so that clusters cannot be piles of one colour. K-means
-centres are fitted on the training part alone; every other image takes the nearest centre.
+centres are fitted on the training part alone; every other image takes the nearest centre. An owner who has weights of
+torchvision's ResNet-18 can have its features clustered instead.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,32 +24,34 @@ from unlearnable.errors import UsageError
 from unlearnable.train import History, Recipe, train
 
 SIZE = 48  # pixels a side that the label-free network sees
+NAMED, NAMED_SIZE = "resnet18", 224  # the network whose weights an owner can name, and what it expects
 MAX_IMAGES = 4000
 _TEMPERATURE = 0.5
 
 
 @dataclass(frozen=True)
 class Labeller:
-    """Gives every image a cluster. features: a network; mean: (F,); centres: (K, F) unit vectors."""
+    """Gives every image a cluster. side: what `net` sees; mean: (F,) of its features; centres: (K, F) unit vectors."""
 
     net: nets.Network
+    side: int
     mean: Tensor
     centres: Tensor
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:
         """(N, 3, any, any) uint8 -> (N,) int64 cluster numbers."""
-        return (_embed(self.net, images, self.mean) @ self.centres.T).argmax(1)
+        return (F.normalize(_embed(self.net, images, self.side) - self.mean) @ self.centres.T).argmax(1)
 
     def state(self) -> dict[str, Any]:
         """Tensors only, for the owner folder: the same clusters on the next run."""
-        return {"net": self.net.state_dict(), "mean": self.mean, "centres": self.centres}
+        return {"net": self.net.state_dict(), "side": self.side, "mean": self.mean, "centres": self.centres}
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> Labeller:
-        net = nets.create("small", 128, SIZE, seed=0)
+        net = _network(state["side"], seed=0)
         net.load_state_dict(state["net"])
-        return cls(net.eval(), state["mean"], state["centres"])
+        return cls(net.eval(), state["side"], state["mean"], state["centres"])
 
 
 def fit(
@@ -56,30 +60,52 @@ def fit(
     *,
     seed: int,
     epochs: int = 15,
-    on_epoch: Callable[[int, History], None] | None = None,
+    weights: Path | None = None,
+    on_epoch: Callable[[int, History], None] = lambda epoch, history: None,
 ) -> Labeller:
-    """Learns features and `clusters` centres from (N, 3, V, V) uint8 images. Raises UsageError with too few images."""
+    """Learns features, or takes those of named weights, and `clusters` centres from (N, 3, V, V) uint8 images.
+
+    Raises UsageError with too few images, or when the weights are not those of the network they should be of.
+    """
     if len(images) < 2 * clusters:
         raise UsageError(
             f"{len(images)} images are too few for {clusters} clusters.",
             "Add images, or ask for fewer with --clusters.",
         )
-    small = resize(images[:: -(-len(images) // MAX_IMAGES)])
-    net = nets.create("small", 128, SIZE, seed)
+    sample = images[:: -(-len(images) // MAX_IMAGES)]
+    side = NAMED_SIZE if weights else SIZE
+    net = _network(side, seed)
     generator = torch.Generator().manual_seed(seed + 1)
+    if weights:
+        nets.load_weights(net, weights)
+    else:
+        _learn(net, resize(sample, SIZE), seed, epochs, generator, on_epoch)
+    embedded = _embed(net, sample, side)
+    mean = embedded.mean(0)
+    return Labeller(net.eval(), side, mean, k_means(F.normalize(embedded - mean), clusters, generator))
+
+
+def _network(side: int, seed: int) -> nets.Network:
+    return nets.create(NAMED if side == NAMED_SIZE else "small", 128, side, seed)
+
+
+def _learn(
+    net: nets.Network,
+    images: Tensor,
+    seed: int,
+    epochs: int,
+    generator: torch.Generator,
+    on_epoch: Callable[[int, History], None],
+) -> None:
 
     def objective(net: nets.Network, x: Tensor, labels: Tensor) -> Tensor:
         del labels
         pixels = (x * 255).round().byte()
         return nt_xent(net(_view(pixels, generator)).float(), net(_view(pixels, generator)).float())
 
-    recipe = Recipe(epochs=epochs, batch=min(256, len(small)), learning_rate=0.1, augment="none")
-    none = torch.zeros(len(small), dtype=torch.long)
-    train(net, small, none, recipe, seed=seed, objective=objective, on_epoch=on_epoch or (lambda epoch, history: None))
-    embedded = _embed(net, small, None)
-    mean = embedded.mean(0)
-    centres = k_means(F.normalize(embedded - mean), clusters, generator)
-    return Labeller(net, mean, centres)
+    recipe = Recipe(epochs=epochs, batch=min(256, len(images)), learning_rate=0.1, augment="none")
+    none = torch.zeros(len(images), dtype=torch.long)
+    train(net, images, none, recipe, seed=seed, objective=objective, on_epoch=on_epoch)
 
 
 def nt_xent(a: Tensor, b: Tensor, temperature: float = _TEMPERATURE) -> Tensor:
@@ -123,11 +149,12 @@ def _spread(points: Tensor, clusters: int, generator: torch.Generator) -> Tensor
 
 
 @torch.no_grad()
-def _embed(net: nets.Network, images: Tensor, mean: Tensor | None) -> Tensor:
+def _embed(net: nets.Network, images: Tensor, side: int) -> Tensor:
+    """(N, F) features of uint8 images of any square size, shown to the network at `side`."""
     net.eval()
     with autocast(images.device):
-        out = torch.cat([net.features(part.float() / 255).float() for part in torch.split(resize(images), 500)])
-    return out if mean is None else F.normalize(out - mean)
+        parts = [net.features(resize(part, side).float() / 255).float() for part in torch.split(images, 250)]
+    return torch.cat(parts)
 
 
 def _view(pixels: Tensor, generator: torch.Generator) -> Tensor:
@@ -142,9 +169,9 @@ def _view(pixels: Tensor, generator: torch.Generator) -> Tensor:
     return ((x - 0.5) * gain + 0.5 + shift).clamp(0, 1)
 
 
-def resize(images: Tensor) -> Tensor:
-    """uint8 images of any square size -> (N, 3, 48, 48) uint8."""
-    if images.shape[-1] == SIZE:
+def resize(images: Tensor, side: int) -> Tensor:
+    """uint8 images of any square size -> (N, 3, side, side) uint8."""
+    if images.shape[-1] == side:
         return images
-    out = F.interpolate(images.float(), size=(SIZE, SIZE), mode="bilinear", antialias=True)
+    out = F.interpolate(images.float(), size=(side, side), mode="bilinear", antialias=True)
     return out.round().clamp(0, 255).byte()

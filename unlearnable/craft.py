@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from unlearnable import imageio, registry
 from unlearnable import params as parameters
-from unlearnable import registry
 from unlearnable.cluster import Labeller
 from unlearnable.errors import UsageError
+from unlearnable.looks import to_tensor
 from unlearnable.types import Batch, Context, Pixels, Record, State
 
 
@@ -68,17 +69,19 @@ def resolve(method: str | None, preset: str | None, values: dict[str, Any]) -> M
 
 @dataclass(frozen=True)
 class Crafter:
-    """Makes perturbations: call it with records and their pictures squashed to the working size."""
+    """Makes perturbations: call it with records and their pictures. view: the size at which pictures are clustered."""
 
     method: Method
     state: State
     context: Context
     labeller: Labeller | None = None
+    view: int = 0
 
-    def __call__(self, records: Sequence[Record], squares: Pixels) -> Tensor:
-        """records: N; squares: (N, S, S, 3) uint8 -> (N, 3, S, S) float, not yet inside any budget."""
-        images = torch.from_numpy(squares.copy()).permute(0, 3, 1, 2).contiguous()
-        return self.on(tuple(record.id for record in records), images, self.labels(records, images))
+    def __call__(self, records: Sequence[Record], pictures: Sequence[Pixels]) -> Tensor:
+        """N records and their pixels, of any size -> (N, 3, S, S) float, not yet inside any budget."""
+        size = self.context.size
+        images = to_tensor([imageio.square(pixels, size) for pixels in pictures], size)
+        return self.on(tuple(record.id for record in records), images, self.labels(records, pictures))
 
     def on(self, ids: tuple[str, ...], images: Tensor, labels: Tensor) -> Tensor:
         """The same for tensors with known labels; the result is on the CPU."""
@@ -88,14 +91,17 @@ class Crafter:
         delta: Tensor = poison.delta(batch, self.state, self.method.params, self.context)
         return delta.detach().float().cpu()
 
-    def labels(self, records: Sequence[Record], images: Tensor) -> Tensor:
-        """The owner's labels, else clusters, else zeros for methods that need none."""
+    def labels(self, records: Sequence[Record], pictures: Sequence[Pixels]) -> Tensor:
+        """The owner's labels, else clusters (of the very view they were fitted on), else zeros for who needs none."""
         if self.labeller is not None:
-            return self.labeller(images)
+            views = [imageio.trainer_view(pixels, self.view) for pixels in pictures]
+            return self.labeller(to_tensor(views, self.view))
         return torch.tensor([record.label or 0 for record in records])
 
 
-def fit(method: Method, data: Batch | None, context: Context, labeller: Labeller | None) -> Crafter:
+def fit(
+    method: Method, data: Batch | None, context: Context, labeller: Labeller | None = None, view: int = 0
+) -> Crafter:
     """Runs the method's `fit` on the owner's training part (None for methods that do not train)."""
     poison = registry.load("poisons", method.name)
     if method.needs_labels and len(context.classes) < 2:
@@ -104,7 +110,7 @@ def fit(method: Method, data: Batch | None, context: Context, labeller: Labeller
             "Pass --labels none to protect by clusters.",
         )
     state = poison.fit(data if method.trains else None, method.params, context)
-    return Crafter(method, state, replace(context, train_surrogate=None), labeller)
+    return Crafter(method, state, replace(context, train_surrogate=None), labeller, view)
 
 
 def save(crafter: Crafter, path: Any) -> None:
@@ -118,6 +124,7 @@ def save(crafter: Crafter, path: Any) -> None:
         "labeller": labeller,
         "classes": list(crafter.context.classes),
         "size": crafter.context.size,
+        "view": crafter.view,
     }
     partial = path.with_suffix(".partial")
     torch.save(document, partial)
@@ -131,4 +138,4 @@ def load(path: Any, context: Context) -> Crafter:
     method = Method(document["method"], document["preset"], params)
     labeller = Labeller.from_state(document["labeller"]) if document["labeller"] else None
     context = replace(context, classes=tuple(document["classes"]), size=document["size"])
-    return Crafter(method, document["state"], context, labeller)
+    return Crafter(method, document["state"], context, labeller, document["view"])

@@ -56,7 +56,6 @@ def _choose(learned: Study, options: Options, context: Context, tell: Tell) -> a
         learned.part("train"),
         learned.part("select"),
         context,
-        learned.labeller,
         todo.recipe,
         seconds=options.auto_seconds,
         device=pick(options.device),
@@ -66,8 +65,9 @@ def _choose(learned: Study, options: Options, context: Context, tell: Tell) -> a
 
 def _fit(method: Method, learned: Study | None, context: Context, tell: Tell) -> Crafter:
     labeller = learned.labeller if learned else None
+    view = learned.looks.images.shape[-1] if learned else 0
     if not method.trains or learned is None:
-        return craft.fit(method, None, context, labeller)
+        return craft.fit(method, None, context, labeller, view)
 
     def say(message: str) -> None:
         tell(message, 0, 0)
@@ -81,4 +81,4 @@ def _fit(method: Method, learned: Study | None, context: Context, tell: Tell) ->
         tell=say,
     )
     context = replace(context, tell=say, train_surrogate=surrogates)
-    return craft.fit(method, learned.batch("train"), context, labeller)
+    return craft.fit(method, learned.batch("train"), context, labeller, view)

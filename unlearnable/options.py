@@ -27,6 +27,7 @@ class Options:
     label_column: str | None = None
     labels: str = "auto"
     clusters: int = 10
+    weights: Path | None = None  # of torchvision's ResNet-18, to cluster with
     format: str = "auto"
     quality: int = 95
     layout: str = "auto"

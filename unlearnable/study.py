@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -79,7 +80,7 @@ def study(source: Source, options: Options, key: Key, tell: Tell) -> Study:
     parts = split.parts(seen.records, seen.images)
     labeller = second = None
     if source.classes is None:
-        labeller = _cluster(seen, parts, options.clusters, key.seed("clusters"), "clustering", tell)
+        labeller = _cluster(seen, parts, options, key.seed("clusters"), "clustering", tell, options.weights)
         if options.verify != "none":
             second = _cluster(
                 seen, parts, options.clusters, key.seed("independent clusters"), "second clustering", tell
@@ -129,13 +130,16 @@ def _look(source: Source, records: Sequence[Record], view: int, tell: Tell) -> L
     return looks.look(source, records, view, each=each)
 
 
-def _cluster(seen: Looks, parts: Parts, clusters: int, seed: int, what: str, tell: Tell) -> cluster.Labeller:
+def _cluster(
+    seen: Looks, parts: Parts, options: Options, seed: int, what: str, tell: Tell, weights: Path | None = None
+) -> cluster.Labeller:
     epochs = 15
     return cluster.fit(
         seen.images[torch.as_tensor(parts.train)],
-        clusters,
+        options.clusters,
         seed=seed,
         epochs=epochs,
+        weights=weights,
         on_epoch=lambda epoch, history: tell(
             f"{what} without labels, loss {history.train_loss[-1]:.2f}", epoch, epochs
         ),

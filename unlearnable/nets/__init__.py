@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import pickle
 import threading
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from unlearnable import registry
+from unlearnable.errors import UsageError
 
 # initial weights come from torch's one global generator, and victims are made in several threads
 _GENERATOR = threading.Lock()
@@ -48,3 +51,25 @@ def create(name: str, classes: int, size: int, seed: int) -> Network:
         torch.manual_seed(seed)
         body, features = registry.load("nets", name).body(size)
         return Network(body, features, classes).to(memory_format=torch.channels_last)
+
+
+def load_weights(net: Network, path: Path) -> None:
+    """Puts a state dict of the torchvision network into `net`, with ImageNet's normalisation; its last layer is left out.
+
+    Reads .safetensors, or .pt and .pth with tensors alone (pickled code is refused). Raises UsageError, naming the file.
+    """
+    hint = "Give a state dict of torchvision's own network, in .safetensors, .pt or .pth."
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            state = load_file(path)
+        else:
+            state = torch.load(path, weights_only=True, map_location="cpu")
+        missing, _ = net.body.load_state_dict(state, strict=False)
+    except (OSError, RuntimeError, AttributeError, TypeError, ImportError, pickle.UnpicklingError) as why:
+        raise UsageError(f"{path} holds no weights that can be used ({str(why).splitlines()[0]}).", hint) from why
+    if missing:
+        raise UsageError(f"{path} lacks {len(missing)} tensors of the network, such as {missing[0]}.", hint)
+    net.mean.copy_(torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1))
+    net.std.copy_(torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1))
