@@ -33,6 +33,7 @@ setup(
         "numpy>=2",
         "pillow>=12",
         "rich>=14",
+        "safetensors>=0.5",
         "securesystemslib[crypto]>=1.3",
         "torch>=2.11",
         "torchvision>=0.26",

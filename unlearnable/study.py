@@ -82,9 +82,7 @@ def study(source: Source, options: Options, key: Key, tell: Tell) -> Study:
     if source.classes is None:
         labeller = _cluster(seen, parts, options, key.seed("clusters"), "clustering", tell, options.weights)
         if options.verify != "none":
-            second = _cluster(
-                seen, parts, options.clusters, key.seed("independent clusters"), "second clustering", tell
-            )
+            second = _cluster(seen, parts, options, key.seed("independent clusters"), "second clustering", tell)
     else:
         _check_classes(source, seen.pick(parts.train))
     return Study(source, seen, parts, options.size or working, labeller, second)

@@ -67,7 +67,7 @@ def load_weights(net: Network, path: Path) -> None:
         else:
             state = torch.load(path, weights_only=True, map_location="cpu")
         missing, _ = net.body.load_state_dict(state, strict=False)
-    except (OSError, RuntimeError, AttributeError, TypeError, ImportError, pickle.UnpicklingError) as why:
+    except (OSError, RuntimeError, AttributeError, TypeError, EOFError, pickle.UnpicklingError) as why:
         raise UsageError(f"{path} holds no weights that can be used ({str(why).splitlines()[0]}).", hint) from why
     if missing:
         raise UsageError(f"{path} lacks {len(missing)} tensors of the network, such as {missing[0]}.", hint)
