@@ -102,6 +102,7 @@ def test_no_secret_and_no_method_is_in_the_release(proven: tuple[Path, Path, dic
     assert secret.encode() not in everything and bytes.fromhex(secret) not in everything
     assert (owner / layout.SIGNING_KEY).read_bytes().splitlines()[1] not in everything
     public = b"\n".join(body for name, body in files(out).items() if not name.startswith("data/")).lower()
+    public = re.sub(rb"[a-z0-9+/=]{40,}", b"", public)  # encoded bytes may hold any three letters by chance
     for word in (b"r16", b"regions", str(source).encode(), b"--preset", b"surrogate"):
         assert word not in public, word
     for path in source.rglob("*.png"):

@@ -32,7 +32,7 @@ CANDIDATES: tuple[tuple[str, dict[str, Any], float], ...] = (
     ("cu", {"net": "small"}, 180),
 )
 MARGIN = 0.03  # two seeds of one setting differ by about this much
-_FEW, _MOST_IMAGES, _EPOCHS = 50, 2000, 12
+_FEW, _MOST_IMAGES, _EPOCHS = 50, 2000, 10
 
 
 @dataclass(frozen=True)
