@@ -68,7 +68,9 @@ def load_weights(net: Network, path: Path) -> None:
             state = torch.load(path, weights_only=True, map_location="cpu")
         missing, _ = net.body.load_state_dict(state, strict=False)
     except (OSError, RuntimeError, AttributeError, TypeError, EOFError, pickle.UnpicklingError) as why:
-        raise UsageError(f"{path} holds no weights that can be used ({(str(why) or type(why).__name__).splitlines()[0]}).", hint) from why
+        raise UsageError(
+            f"{path} holds no weights that can be used ({(str(why) or type(why).__name__).splitlines()[0]}).", hint
+        ) from why
     if missing:
         raise UsageError(f"{path} lacks {len(missing)} tensors of the network, such as {missing[0]}.", hint)
     net.mean.copy_(torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1))
