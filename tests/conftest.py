@@ -11,8 +11,6 @@ import torch
 from made_pictures import write_tree
 from PIL import Image
 
-SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
-
 torch.set_num_threads(1)
 
 

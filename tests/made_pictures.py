@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"  # real data, where it is at hand
+
 
 def picture(kind: int, seed: int, side: int = 16) -> np.ndarray:
     """A (side, side, 3) uint8 picture of stripes that run one of four ways, in random colours on a noisy ground."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import SHARED
+from made_pictures import SHARED, picture
 from PIL import Image
 
 import unlearnable
@@ -56,8 +56,6 @@ def test_a_hub_style_data_set_keeps_rows_labels_and_splits(tmp_path: Path) -> No
 
 def test_a_saved_data_set_keeps_its_other_columns(tmp_path: Path) -> None:
     datasets = pytest.importorskip("datasets")
-    from made_pictures import picture
-
     rows = {
         "photo": [Image.fromarray(picture(i % 3, i)) for i in range(30)],
         "kind": [i % 3 for i in range(30)],
