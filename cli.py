@@ -64,7 +64,7 @@ _against = click.option(
     "--against",
     multiple=True,
     metavar="NAME",
-    help="Also train victims under a countermeasure: a name of `defences`, cheap or all. Repeat for several.",
+    help="Also train victims under a countermeasure: names of `defences`, cheap or all.",
 )
 _victim = click.option("--victim", metavar="NET", help="The network to train; see `victims`.  [default: by protocol]")
 _seeds = click.option("--seeds", type=click.IntRange(1, 20), help="Trainings of each arm.  [default: by protocol]")

@@ -169,3 +169,21 @@ def test_verify_needs_the_owner_folder(tree: Path, tmp_path: Path) -> None:
     shutil.rmtree(layout.owner_folder(out))
     done = run("verify", out)
     assert done.exit_code == 2 and "owner folder" in done.stderr
+
+
+def test_the_documented_json_is_the_printed_json(tree: Path, tmp_path: Path) -> None:
+    """Every field that docs/output.md names is there, and none is there that it does not name."""
+    text = (Path(__file__).resolve().parents[1] / "docs" / "output.md").read_text(encoding="utf-8")
+
+    def documented(section: str) -> set[str]:
+        table = text.partition(f"## `{section}`\n")[2].partition("\n## ")[0]
+        cells = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+        return {name.strip(" `") for cell in cells for name in cell.split(",")}
+
+    done = run(
+        "protect", tree, tmp_path / "out", "--preset", "r16", "--seeds", "1", "--against", "blur1", "--json", "-q"
+    )
+    document = json.loads(done.stdout)
+    assert set(document) == documented("protect")
+    assert set(document["verification"]) == documented("verify") - {"independent_labels"}
+    assert set(document["verification"]["against"]) == {"blur1"}

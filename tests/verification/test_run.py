@@ -86,6 +86,7 @@ def test_grayscale_is_luma_and_bit_depth_has_four_levels() -> None:
 def test_groups_of_countermeasures_expand_and_unknown_ones_are_refused() -> None:
     assert [name for name, _, _ in plan.defences(["cheap"])] == ["bit_depth2", "blur1", "grayscale", "jpeg10"]
     assert len(plan.defences(["all", "jpeg10"])) == len(plan.defences(["all"])) > 4
+    assert [name for name, _, _ in plan.defences(["jpeg10, blur1", "jpeg10"])] == ["jpeg10", "blur1"]
     with pytest.raises(UsageError, match="Did you mean 'jpeg10'"):
         plan.defences(["jpg10"])
 

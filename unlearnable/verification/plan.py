@@ -71,7 +71,7 @@ def quick(train_images: int) -> Recipe:
 def defences(names: Sequence[str]) -> list[tuple[str, str, Any]]:
     """Countermeasures by preset or name; "cheap" and "all" stand for groups. Raises UsageError for an unknown one."""
     wanted: list[str] = []
-    for name in names:
+    for name in (part.strip() for given in names for part in given.split(",")):
         if name in ("cheap", "all"):
             known = [registry.describe("defences", module) for module in registry.names("defences")]
             for method in known:
