@@ -38,7 +38,9 @@ def choose(seconds: float, each: int = 40) -> auto.Choice:
 def test_every_candidate_is_measured_and_the_choice_follows_the_figures() -> None:
     choice = choose(60)
     peaks = {row["preset"]: row["peak"] for row in choice.evidence}
-    assert peaks["clean"] > 0.6 and all(peaks[name] is not None for name in ("r16", "r4", "lf4", "r64", "lf3"))
+    assert peaks["clean"] > 0.6 and all(
+        peaks[name] is not None for name in ("r16", "grating", "r4", "grating_fine", "lf4")
+    )
     best = min(value for name, value in peaks.items() if name != "clean" and value is not None)
     assert peaks[choice.preset] <= best + auto.MARGIN
     assert f"{peaks[choice.preset]:.0%}" in choice.reason

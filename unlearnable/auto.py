@@ -25,10 +25,10 @@ FALLBACK = "r16"
 # (preset, parameters, seconds that must be left to try it); closed-form first: quick, and strong under early stopping
 CANDIDATES: tuple[tuple[str, dict[str, Any], float], ...] = (
     ("r16", {}, 0),
+    ("grating", {}, 0),
     ("r4", {}, 0),
+    ("grating_fine", {}, 0),
     ("lf4", {}, 0),
-    ("r64", {}, 0),
-    ("lf3", {}, 0),
     ("cu", {"net": "small"}, 180),
 )
 MARGIN = 0.03  # two seeds of one setting differ by about this much

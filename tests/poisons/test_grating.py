@@ -1,0 +1,80 @@
+"""Gratings against a pixel loop, and the properties that they are chosen for."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from unlearnable.errors import UsageError
+from unlearnable.keys import Key
+from unlearnable.poisons import grating
+from unlearnable.types import Batch, Context
+
+KEY = Key(bytes(range(32)))
+
+
+def context(classes: int = 10, size: int = 32) -> Context:
+    return Context(KEY, tuple(f"class {i}" for i in range(classes)), 8, size)
+
+
+def batch(count: int, classes: int = 10, size: int = 32) -> Batch:
+    ids = tuple(f"train/{i}" for i in range(count))
+    return Batch(ids, torch.zeros(count, 3, size, size).byte(), torch.arange(count) % classes)
+
+
+def test_a_texture_is_the_product_of_two_square_waves() -> None:
+    where = context(size=20)
+    params = grating.Params()
+    state = grating.fit(None, params, where)
+    made = grating.delta(batch(12, size=20), state, params, where)
+    for n in range(12):
+        fx, fy = state["frequencies"][f"class {n % 10}"].tolist()
+        px, py, sign = KEY.rng("grating", "image", f"train/{n}").random(3)
+        for row in (0, 3, 19):
+            for column in (0, 7, 18):
+                x = 1.0 if fx == 0 or math.cos(2 * math.pi * (fx * (column + 0.5) / 20 + px)) >= 0 else -1.0
+                y = 1.0 if fy == 0 or math.cos(2 * math.pi * (fy * (row + 0.5) / 20 + py)) >= 0 else -1.0
+                want = x * y * (-8 / 255 if sign < 0.5 else 8 / 255)
+                assert made[n, :, row, column].tolist() == pytest.approx([want] * 3)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(2, 30), st.sampled_from([(4.0, 8.0), (8.0, 16.0), (3.0, 12.0)]))
+def test_frequencies_are_in_the_band_and_apart(classes: int, band: tuple[float, float]) -> None:
+    params = grating.Params(*band)
+    found = torch.stack(list(grating.fit(None, params, context(classes))["frequencies"].values())).numpy()
+    assert (((found == 0) | (found >= band[0])) & (found <= band[1])).all() and (found.sum(1) > 0).all()
+    gaps = np.linalg.norm(found[:, None] - found[None], axis=2) + 99 * np.eye(classes)
+    assert gaps.min() >= grating._CLOSEST
+
+
+def test_ten_classes_are_a_quarter_of_the_band_apart() -> None:
+    found = torch.stack(list(grating.fit(None, grating.Params(), context())["frequencies"].values())).numpy()
+    assert (np.linalg.norm(found[:, None] - found[None], axis=2) + 99 * np.eye(10)).min() >= 2
+
+
+def test_averaging_by_label_finds_nothing_but_the_spectrum_does() -> None:
+    where, params = context(), grating.Params()
+    state = grating.fit(None, params, where)
+    many = Batch(tuple(f"train/{i}" for i in range(600)), torch.zeros(600, 3, 32, 32).byte(), torch.full((600,), 3))
+    made = grating.delta(many, state, params, where)
+    assert made.mean(0).abs().max() < 0.25 * 8 / 255
+    power = torch.fft.rfft2(made[:, 0]).abs().mean(0)
+    row, column = divmod(int(power.argmax()), power.shape[1])
+    fx, fy = state["frequencies"]["class 3"].tolist()
+    assert (min(row, 32 - row), column) == (fy, fx)
+
+
+def test_classes_can_be_added_and_there_is_an_end() -> None:
+    params = grating.Params()
+    first = grating.fit(None, params, context(4))
+    grown = grating.extend(first, params, context(12))
+    assert all(torch.equal(grown["frequencies"][name], value) for name, value in first["frequencies"].items())
+    assert len(grown["frequencies"]) == 12
+    with pytest.raises(UsageError, match="high=16"):
+        grating.fit(None, params, context(500))
