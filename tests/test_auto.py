@@ -39,7 +39,7 @@ def test_every_candidate_is_measured_and_the_choice_follows_the_figures() -> Non
     choice = choose(60)
     peaks = {row["preset"]: row["peak"] for row in choice.evidence}
     assert peaks["clean"] > 0.6 and all(
-        peaks[name] is not None for name in ("r16", "grating", "r4", "grating_fine", "lf4")
+        peaks[name] is not None for name in ("r16", "grating", "r4", "grating_photo", "lf4")
     )
     best = min(value for name, value in peaks.items() if name != "clean" and value is not None)
     assert peaks[choice.preset] <= best + auto.MARGIN

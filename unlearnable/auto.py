@@ -27,7 +27,7 @@ CANDIDATES: tuple[tuple[str, dict[str, Any], float], ...] = (
     ("r16", {}, 0),
     ("grating", {}, 0),
     ("r4", {}, 0),
-    ("grating_fine", {}, 0),
+    ("grating_photo", {}, 0),
     ("lf4", {}, 0),
     ("cu", {"net": "small"}, 180),
 )

@@ -27,35 +27,45 @@ def batch(count: int, classes: int = 10, size: int = 32) -> Batch:
     return Batch(ids, torch.zeros(count, 3, size, size).byte(), torch.arange(count) % classes)
 
 
-def test_a_texture_is_the_product_of_two_square_waves() -> None:
+@pytest.mark.parametrize("colour", ["grey", "opponent"])
+def test_a_texture_is_the_product_of_two_square_waves(colour: str) -> None:
     where = context(size=20)
-    params = grating.Params()
+    params = grating.Params(colour=colour)  # type: ignore[arg-type]
     state = grating.fit(None, params, where)
     made = grating.delta(batch(12, size=20), state, params, where)
     for n in range(12):
-        fx, fy = state["frequencies"][f"class {n % 10}"].tolist()
+        fx, fy, *signs = state["textures"][f"class {n % 10}"].tolist()
+        assert sorted(signs) == ([1, 1, 1] if colour == "grey" else [-1, 1, 1])
         px, py, sign = KEY.rng("grating", "image", f"train/{n}").random(3)
         for row in (0, 3, 19):
             for column in (0, 7, 18):
                 x = 1.0 if fx == 0 or math.cos(2 * math.pi * (fx * (column + 0.5) / 20 + px)) >= 0 else -1.0
                 y = 1.0 if fy == 0 or math.cos(2 * math.pi * (fy * (row + 0.5) / 20 + py)) >= 0 else -1.0
                 want = x * y * (-8 / 255 if sign < 0.5 else 8 / 255)
-                assert made[n, :, row, column].tolist() == pytest.approx([want] * 3)
+                assert made[n, :, row, column].tolist() == pytest.approx([want * sign_of for sign_of in signs])
 
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(2, 30), st.sampled_from([(4.0, 8.0), (8.0, 16.0), (3.0, 12.0)]))
 def test_frequencies_are_in_the_band_and_apart(classes: int, band: tuple[float, float]) -> None:
     params = grating.Params(*band)
-    found = torch.stack(list(grating.fit(None, params, context(classes))["frequencies"].values())).numpy()
+    found = torch.stack(list(grating.fit(None, params, context(classes))["textures"].values())).numpy()[:, :2]
     assert (((found == 0) | (found >= band[0])) & (found <= band[1])).all() and (found.sum(1) > 0).all()
     gaps = np.linalg.norm(found[:, None] - found[None], axis=2) + 99 * np.eye(classes)
     assert gaps.min() >= grating._CLOSEST
 
 
 def test_ten_classes_are_a_quarter_of_the_band_apart() -> None:
-    found = torch.stack(list(grating.fit(None, grating.Params(), context())["frequencies"].values())).numpy()
+    found = torch.stack(list(grating.fit(None, grating.Params(), context())["textures"].values())).numpy()[:, :2]
     assert (np.linalg.norm(found[:, None] - found[None], axis=2) + 99 * np.eye(10)).min() >= 2
+
+
+def test_photos_classes_differ_in_colour_or_by_an_octave() -> None:
+    params = grating.Params(8, 16, "opponent")
+    codes = torch.stack(list(grating.fit(None, params, context(9))["textures"].values())).numpy()
+    for i in range(9):
+        for j in range(i):
+            assert (codes[i, 2:] != codes[j, 2:]).any() or np.linalg.norm(codes[i, :2] - codes[j, :2]) >= 8
 
 
 def test_averaging_by_label_finds_nothing_but_the_spectrum_does() -> None:
@@ -66,7 +76,7 @@ def test_averaging_by_label_finds_nothing_but_the_spectrum_does() -> None:
     assert made.mean(0).abs().max() < 0.25 * 8 / 255
     power = torch.fft.rfft2(made[:, 0]).abs().mean(0)
     row, column = divmod(int(power.argmax()), power.shape[1])
-    fx, fy = state["frequencies"]["class 3"].tolist()
+    fx, fy = state["textures"]["class 3"][:2].tolist()
     assert (min(row, 32 - row), column) == (fy, fx)
 
 
@@ -74,7 +84,7 @@ def test_classes_can_be_added_and_there_is_an_end() -> None:
     params = grating.Params()
     first = grating.fit(None, params, context(4))
     grown = grating.extend(first, params, context(12))
-    assert all(torch.equal(grown["frequencies"][name], value) for name, value in first["frequencies"].items())
-    assert len(grown["frequencies"]) == 12
+    assert all(torch.equal(grown["textures"][name], value) for name, value in first["textures"].items())
+    assert len(grown["textures"]) == 12
     with pytest.raises(UsageError, match="high=16"):
         grating.fit(None, params, context(500))
