@@ -1,6 +1,6 @@
 """The main job on real data, as an owner runs it: time, memory, and what the verification said.
 
-    python benchmarks/jobs.py samples cifar10 flowers-jpeg flowers-png photos
+    python benchmarks/jobs.py [samples cifar10 flowers-jpeg flowers-png flowers-grating cifar10-grating photos]
 
 Each job runs `unlearnable protect` in a process of its own in a temporary folder and writes benchmarks/results/NAME.json: the
 command, the document it printed, seconds by stage, peak memory, hardware and versions. The data sets other than samples lie in
@@ -28,6 +28,8 @@ JOBS = {
     "cifar10": (SHARED / "cifar10-jpeg", ["--preset", "r16", "--verify", "quick"]),
     "flowers-jpeg": (SHARED / "flowers", ["--preset", "r16", "--verify", "quick", "--format", "jpeg"]),
     "flowers-png": (SHARED / "flowers", ["--preset", "r16", "--verify", "quick", "--format", "png"]),
+    "flowers-grating": (SHARED / "flowers", ["--preset", "grating_photo", "--against", "cheap"]),
+    "cifar10-grating": (SHARED / "cifar10-jpeg", ["--preset", "grating", "--against", "cheap"]),
     "photos": (SHARED / "photos", ["--preset", "r16", "--verify", "none"]),
 }
 
@@ -78,7 +80,7 @@ def summary(row: dict) -> str:
     if row["verification"]:
         arms = row["verification"]["arms"]
         peaks = ", ".join(f"{k} {v['peak']['mean']:.3f} ± {v['peak']['std'] or 0:.3f}" for k, v in arms.items())
-        words += f"; peak accuracy {peaks}"
+        words += f"; peak accuracy {peaks}; worst case {row['verification']['worst_case']['words']}"
     return words
 
 

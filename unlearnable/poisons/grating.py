@@ -111,7 +111,9 @@ def _farthest(used: NDArray[np.float64], params: Params, rng: np.random.Generato
         steps = [0.0, *np.arange(params.low, params.high + 1e-9, spacing)]
         # a texture fine in both directions is what JPEG at quality 10 throws away
         pairs = [(x, y) for x in steps for y in steps if 0 < x + y <= 1.5 * params.high]
-        candidates: NDArray[np.float64] = rng.permutation([(*pair, *signs) for pair in pairs for signs in _SIGNS[params.colour]])
+        candidates: NDArray[np.float64] = rng.permutation(
+            [(*pair, *signs) for pair in pairs for signs in _SIGNS[params.colour]]
+        )
         if not len(used):
             return np.asarray(candidates[0])
         distance = np.linalg.norm((candidates[:, None] - used[None]) * weights, axis=2).min(1)
