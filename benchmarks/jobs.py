@@ -28,8 +28,8 @@ JOBS = {
     "cifar10": (SHARED / "cifar10-jpeg", ["--preset", "r16", "--verify", "quick"]),
     "flowers-jpeg": (SHARED / "flowers", ["--preset", "r16", "--verify", "quick", "--format", "jpeg"]),
     "flowers-png": (SHARED / "flowers", ["--preset", "r16", "--verify", "quick", "--format", "png"]),
-    "flowers-grating": (SHARED / "flowers", ["--preset", "grating_photo", "--against", "cheap"]),
-    "cifar10-grating": (SHARED / "cifar10-jpeg", ["--preset", "grating", "--against", "cheap"]),
+    "flowers-grating": (SHARED / "flowers", ["--preset", "grating_photo", "--against", "grayscale,jpeg10"]),
+    "cifar10-grating": (SHARED / "cifar10-jpeg", ["--preset", "grating", "--against", "grayscale,jpeg10"]),
     "photos": (SHARED / "photos", ["--preset", "r16", "--verify", "none"]),
 }
 
