@@ -46,7 +46,7 @@ def run(name: str) -> None:
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
         document = json.loads(done.stdout)
         peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
-        receipt = json.loads((Path(folder) / "out.owner" / "receipt.json").read_text())
+        receipt = json.loads((Path(folder) / "out.owner" / "state" / "receipt.json").read_text())
         checked = subprocess.run(
             [sys.executable, str(ROOT / "cli.py"), "check", str(out), "--json"], capture_output=True
         )

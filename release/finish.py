@@ -12,7 +12,7 @@ from release import formats, gallery, layout
 from release.build import Built, Settings
 from release.facts import Facts
 from release.manifest import utc_now
-from release.records import Owner, disk_error, versions
+from release.records import Owner, disk_error, finished, versions
 from release.seal import publish, seal
 from unlearnable.types import Source
 
@@ -52,6 +52,7 @@ def finish(
     try:
         seal(staging, owner.owner, facts)
         publish(staging, out, told.overwrite)
+        finished(owner.owner)
     except OSError as why:
         raise disk_error(why, staging) from why
 

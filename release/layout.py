@@ -11,6 +11,7 @@ from pathlib import Path
 
 DATA = "data"
 CARD = "README.md"
+PUBLIC_KEY = "public-key.pem"  # also in the owner folder
 MANIFEST = "manifest.json"
 ATTESTATION = "attestation.json"
 SUMS = "SHA256SUMS"
@@ -21,14 +22,19 @@ FOREIGN = (".git", ".gitattributes", ".gitignore", ".cache/huggingface")
 
 KEY = "key"
 SIGNING_KEY = "signing-key.pem"
-PUBLIC_KEY = "public-key.pem"
-RECEIPT = "receipt.json"
 OWNER_REPORT = "report.html"
-PLAN = "plan.json"  # what this run was asked, so that a rerun knows whether it may continue
+STATE = "state"  # of the finished release ...
+UNFINISHED = (
+    "state.unfinished"  # ... and of a run that is under way; the one becomes the other when the release is there
+)
+
+# inside a state folder
+PLAN = "plan.json"  # what the run was asked, so that a rerun knows whether it may continue
 FIT = "fit.pt"  # what the poison's `fit` found
-VERIFICATION = "verification.json"
-AUTO = "auto.json"
+AUTO = "auto.json"  # the evidence of `auto`
 SHARDS = "shards"  # one done-mark a shard, written last
+VERIFICATION = "verification.json"
+RECEIPT = "receipt.json"
 
 
 def owner_folder(out: Path) -> Path:

@@ -1,4 +1,4 @@
-"""The owner folder: keys, the plan of this run, the receipt. 0700, beside the release and never inside it."""
+"""The owner folder: keys, and the state of a run or a release. 0700, beside the release and never inside it."""
 
 from __future__ import annotations
 
@@ -20,72 +20,84 @@ from unlearnable import __version__
 from unlearnable.errors import IntegrityError, UnlearnableError, UsageError
 from unlearnable.keys import Key
 
-_STATE = (layout.PLAN, layout.FIT, layout.VERIFICATION, layout.AUTO, layout.SHARDS)
-
 
 @dataclass(frozen=True)
 class Owner:
-    """An owner folder that this run may use. salt: public with the commitment to the key."""
+    """An owner folder and the state of the run under way. salt: public with the commitment to the key."""
 
     owner: Path
     key: Key
     salt: bytes
 
+    @property
+    def state(self) -> Path:
+        return self.owner / layout.UNFINISHED
+
     def commitment(self) -> dict[str, str]:
         return {"salt": self.salt.hex(), "sha256": self.key.commitment(self.salt)}
 
     def read_json(self, name: str) -> Any:
-        path = self.owner / name
+        path = self.state / name
         return _read_json(path) if path.exists() else None
 
     def write_json(self, name: str, document: Any) -> None:
-        _write_private(self.owner / name, document)
+        _write_private(self.state / name, document)
 
 
 def open_owner(out: Path, asked: dict[str, Any], key_file: Path | None, overwrite: bool) -> Owner:
     """Makes or reopens the owner folder of `out`, so that an interrupted run of the same job continues.
 
-    An existing key is kept: a second protection with another key would let a stranger compare the two. Raises UsageError
-    when the folder belongs to another job that is unfinished, or when --key differs from the key that is there.
+    The state of a finished release stays as it is until another one takes its place. An existing key is kept: a second
+    protection with another key would let a stranger compare the two. Raises UsageError when another job is unfinished
+    here, or when --key differs from the key that is there.
     """
     owner, staging = layout.owner_folder(out), layout.staging_folder(out)
     given = Key.load(key_file) if key_file else None
-    try:
-        owner.mkdir(mode=0o700, exist_ok=True)
-    except OSError as why:
-        raise disk_error(why, owner) from why
-    owner.chmod(0o700)
-    before = _read_json(owner / layout.PLAN) if (owner / layout.PLAN).exists() else None
-    if before is not None and before["asked"] != asked["digest"]:
+    state = owner / layout.UNFINISHED
+    plan = _read_json(state / layout.PLAN) if (state / layout.PLAN).exists() else None
+    if plan is not None and (overwrite or plan["asked"] != asked["asked"]):
         if staging.exists() and not overwrite:
             raise UsageError(
                 f"{staging} holds an unfinished run with other options or another source.",
                 "Repeat that command to finish it, or pass --overwrite to start again.",
             )
-        before = None
-    if before is None or overwrite or not staging.exists():
-        _forget(owner, staging)
-    path = owner / layout.KEY
-    if not path.exists():
-        (given or Key.new()).save(path)
-    key = Key.load(path)
-    if given is not None and given != key:
-        raise UsageError(f"{path} is not the key that --key names.", "Leave out --key, or move the owner folder away.")
-    plan = _read_json(owner / layout.PLAN) if (owner / layout.PLAN).exists() else None
-    salt = plan["salt"] if plan else secrets.token_hex(32)
-    _write_private(owner / layout.PLAN, {"asked": asked["digest"], "salt": salt, "options": asked["options"]})
-    return Owner(owner, key, bytes.fromhex(salt))
+        plan = None
+    if plan is None:
+        _remove(staging)
+        _remove(state)
+    elif not staging.exists():  # somebody removed it: what was fitted still holds, what was written is gone
+        _remove(state / layout.SHARDS)
+        _remove(state / layout.VERIFICATION)
+    try:
+        state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        owner.chmod(0o700)
+        key = _key(owner / layout.KEY, given)
+        plan = plan or {**asked, "salt": secrets.token_hex(32)}
+        _write_private(state / layout.PLAN, plan)
+    except OSError as why:
+        raise disk_error(why, owner) from why
+    return Owner(owner, key, bytes.fromhex(plan["salt"]))
+
+
+def finished(owner: Path) -> None:
+    """The release is in its place: its state takes the place of the one before."""
+    _remove(owner / layout.STATE)
+    (owner / layout.UNFINISHED).rename(owner / layout.STATE)
 
 
 def asked(spec: str, listing: Sequence[Any], options: dict[str, Any]) -> dict[str, Any]:
     """A job's options, and one digest over them and the source's listing."""
     text = json.dumps([spec, listing, options, __version__], sort_keys=True, ensure_ascii=True)
-    return {"digest": hashlib.sha256(text.encode()).hexdigest(), "options": options}
+    return {"asked": hashlib.sha256(text.encode()).hexdigest(), "options": options}
 
 
-def read_receipt(owner: Path) -> dict[str, Any]:
-    """The receipt of a finished release. Raises UsageError when the owner folder is not there."""
-    path = owner / layout.RECEIPT
+def read_receipt(out: Path) -> tuple[dict[str, Any], Path]:
+    """The receipt of a finished release and the state folder it lies in. Raises UsageError when there is none."""
+    owner = layout.owner_folder(out)
+    waiting = owner / layout.UNFINISHED / layout.RECEIPT
+    if waiting.exists() and _read_json(waiting)["created"] == _read_json(out / layout.MANIFEST)["created"]:
+        finished(owner)  # the machine stopped between the release's last step and this one
+    path = owner / layout.STATE / layout.RECEIPT
     if not path.exists():
         raise UsageError(f"{path} is not there.", "Verification needs the owner folder that `protect` made.")
     receipt: dict[str, Any] = _read_json(path)
@@ -94,7 +106,7 @@ def read_receipt(owner: Path) -> dict[str, Any]:
             "This release was made with --verify none, so no images were held out to test on.",
             "Protect again with --verify quick --overwrite.",
         )
-    return receipt
+    return receipt, path.parent
 
 
 def versions() -> dict[str, str]:
@@ -110,16 +122,20 @@ def disk_error(why: OSError, where: Path) -> UnlearnableError:
     return UnlearnableError(f"{where} cannot be written ({why.strerror or why}).", "Mend that and repeat the command.")
 
 
-def _forget(owner: Path, staging: Path) -> None:
-    """Drops the state of a run that is over or replaced, never the keys."""
-    if staging.exists():
-        shutil.rmtree(staging)
-    for name in _STATE:
-        path = owner / name
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
+def _key(path: Path, given: Key | None) -> Key:
+    if not path.exists():
+        (given or Key.new()).save(path)
+    key = Key.load(path)
+    if given is not None and given != key:
+        raise UsageError(f"{path} is not the key that --key names.", "Leave out --key, or move the owner folder away.")
+    return key
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _read_json(path: Path) -> Any:

@@ -113,7 +113,7 @@ def test_the_owner_folder_is_private_and_apart(proven: tuple[Path, Path, dict[st
     _, out, _ = proven
     owner = layout.owner_folder(out)
     assert stat.S_IMODE(owner.stat().st_mode) == 0o700 and owner.parent == out.parent
-    for name in (layout.KEY, layout.SIGNING_KEY, layout.RECEIPT):
+    for name in (layout.KEY, layout.SIGNING_KEY, f"{layout.STATE}/{layout.RECEIPT}"):
         assert stat.S_IMODE((owner / name).stat().st_mode) == 0o600
     assert not layout.staging_folder(out).exists()
 
@@ -243,7 +243,7 @@ def test_verify_reads_the_shipped_bytes(proven: tuple[Path, Path, dict[str, Any]
 
 def test_held_out_images_ship_protected_but_teach_nobody(proven: tuple[Path, Path, dict[str, Any]]) -> None:
     _, out, _ = proven
-    parts = json.loads((layout.owner_folder(out) / layout.RECEIPT).read_text())["parts"]
+    parts = json.loads((layout.owner_folder(out) / layout.STATE / layout.RECEIPT).read_text())["parts"]
     ids = [set(parts[name]) for name in ("train", "select", "test")]
     assert not ids[0] & ids[1] and not ids[0] & ids[2] and not ids[1] & ids[2]
     assert {f"data/{i}" for i in set.union(*ids)} == set(data(out))
@@ -258,14 +258,14 @@ def test_images_without_labels_are_protected_by_clusters(tree: Path, tmp_path: P
     assert document["images"]["protected"] == 60
     assert "PSEUDO_LABELS" in [flag["name"] for flag in document["verification"]["flags"]]
     assert set(document["verification"]["independent_labels"]) == {"clean", "noise", "protected"}
-    receipt = json.loads((layout.owner_folder(tmp_path / "out") / layout.RECEIPT).read_text())
+    receipt = json.loads((layout.owner_folder(tmp_path / "out") / layout.STATE / layout.RECEIPT).read_text())
     assert len(receipt["parts"]["test"]) > 5
 
 
 def test_auto_chooses_by_measurement_on_images_the_verdict_never_sees(tree: Path, tmp_path: Path) -> None:
     document = unlearnable.protect(str(tree), tmp_path / "out", Options(seeds=1, auto_seconds=20))
     assert document["method"] == "r16", "too few images to choose by: the fallback"
-    kept = json.loads((layout.owner_folder(tmp_path / "out") / layout.AUTO).read_text())
+    kept = json.loads((layout.owner_folder(tmp_path / "out") / layout.STATE / layout.AUTO).read_text())
     assert kept["preset"] == "r16" and "too few" in kept["reason"]
 
 
@@ -303,3 +303,37 @@ def test_jpeg_stays_jpeg_at_full_chroma_and_its_change_is_measured(tmp_path: Pat
             assert image.format == "JPEG" and image.layer[0][1:3] == (1, 1), "no chroma subsampling"  # type: ignore[attr-defined]
             difference = np.abs(np.asarray(image).astype(int) - clean)
         assert entries[name]["linf"] == difference.max()
+
+
+def test_a_failed_overwrite_leaves_the_old_release_and_its_proof(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, out = write_tree(tmp_path / "pictures", each=20), tmp_path / "out"
+    unlearnable.protect(str(source), out, Options(preset="r16", seeds=1))
+    before = files(out)
+    monkeypatch.setattr(build, "_write_mark", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        unlearnable.protect(str(source), out, Options(preset="r4", seeds=1, overwrite=True))
+    monkeypatch.undo()
+    assert files(out) == before and unlearnable.check(out)["ok"]
+    assert unlearnable.verify(out, seeds=1)["arms"]["protected"]
+
+
+def test_a_refused_run_leaves_nothing_that_blocks_the_next(tmp_path: Path) -> None:
+    source = write_tree(tmp_path / "pictures", classes=2, each=2)
+    with pytest.raises(UsageError, match="too few"):
+        unlearnable.protect(str(source), tmp_path / "out", Options(preset="r16"))
+    assert not layout.staging_folder(tmp_path / "out").exists()
+    assert unlearnable.protect(str(source), tmp_path / "out", FAST)["images"]["protected"] == 4
+
+
+def test_what_was_fitted_outlives_a_kill_before_the_first_file(tree: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    """Fitting may take hours: stopped right after it, the rerun does not fit again."""
+    from unlearnable import craft
+
+    monkeypatch.setattr(build, "build", lambda *a, **k: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        unlearnable.protect(str(tree), tmp_path / "out", FAST)
+    monkeypatch.undo()
+    monkeypatch.setattr(craft, "fit", lambda *a, **k: pytest.fail("fitted again"))
+    assert unlearnable.protect(str(tree), tmp_path / "out", FAST)["images"]["protected"] == 60

@@ -21,7 +21,7 @@ PHOTOS, FLOWERS = SHARED / "photos", SHARED / "flowers"
 @pytest.mark.skipif(not PHOTOS.exists(), reason="../shared/data/photos is absent")
 def test_every_camera_file_is_protected_or_reported(tmp_path: Path) -> None:
     document = unlearnable.protect(str(PHOTOS), tmp_path / "out", Options(preset="r16", verify="none"))
-    receipt = json.loads((layout.owner_folder(tmp_path / "out") / layout.RECEIPT).read_text())
+    receipt = json.loads((layout.owner_folder(tmp_path / "out") / layout.STATE / layout.RECEIPT).read_text())
     shipped = {str(p.relative_to(tmp_path / "out/data")) for p in (tmp_path / "out/data").rglob("*") if p.is_file()}
     reported = {item["id"] for item in receipt["skipped"]}
     found = {str(p.relative_to(PHOTOS)) for p in PHOTOS.rglob("*") if p.is_file()}

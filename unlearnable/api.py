@@ -54,12 +54,12 @@ def protect(source: str, out: str | Path, options: Options | None = None, *, tel
     asked = records.asked(source, listing, options.deciding())
     owner = records.open_owner(out, asked, options.key, options.overwrite)
 
-    crafter, learned, choice = learn(images, options, owner.key, owner.owner / layout.FIT, tell)
+    crafter, learned, choice = learn(images, options, owner.key, owner.state / layout.FIT, tell)
     if choice:
         owner.write_json(layout.AUTO, asdict(choice))
     clock.lap("learn")
     staging = layout.staging_folder(out)
-    built = _build(images, crafter, settings, staging, owner.owner / layout.SHARDS, tell)
+    built = _build(images, crafter, settings, staging, owner.state / layout.SHARDS, tell)
     clock.lap("write")
     verification = owner.read_json(layout.VERIFICATION)
     if verification is None and learned is not None and options.verify != "none":
@@ -112,15 +112,14 @@ def verify(
     plan.make(protocol, 1, victim=victim, seeds=seeds, against=against)  # refuses bad names before any work
     if not check_release(root).ok:
         raise IntegrityError(f"{root} is not as it was sealed.", f"See which files: unlearnable check {root}")
-    owner = layout.owner_folder(root)
-    receipt = records.read_receipt(owner)
+    receipt, state = records.read_receipt(root)
     images = open_source(source or receipt["source"], **receipt["reading"])
-    key = Key.load(owner / layout.KEY)
-    crafter = craft.load(owner / layout.FIT, context_of(images, key, receipt["eps"], 1, 1))
+    key = Key.load(layout.owner_folder(root) / layout.KEY)
+    crafter = craft.load(state / layout.FIT, context_of(images, key, receipt["eps"], 1, 1))
     learned = study.again(
         images, receipt["parts"], receipt["parts"]["how"], crafter.context.size, crafter.labeller, tell
     )
-    built = build.read_rows(owner / layout.SHARDS)
+    built = build.read_rows(state / layout.SHARDS)
     return _verify(root, Settings(**receipt["settings"]), asked, crafter, learned, built, tell)
 
 
