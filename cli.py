@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import json
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,32 @@ from unlearnable.errors import INTERRUPTED, UnlearnableError
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
-@click.group(context_settings=_CONTEXT)
+class _Group(click.Group):
+    """One place where failures become one sentence, or with --json one document, whoever raised them."""
+
+    def main(self, args: Any = None, **extra: Any) -> Any:  # type: ignore[override]
+        as_json = "--json" in (sys.argv[1:] if args is None else args)
+        try:
+            code = super().main(args, **(extra | {"standalone_mode": False}))
+        except click.ClickException as why:
+            if as_json:
+                _print_error(why.format_message(), "", why.exit_code)
+            why.show()
+            code = why.exit_code
+        except click.exceptions.Abort:
+            code = INTERRUPTED
+        except Exception as why:  # noqa: BLE001 - the last resort, and it tells everything
+            traceback.print_exc()
+            _fail(
+                f"A fault of the tool: {type(why).__name__}: {why}",
+                "Please report it with the lines above.",
+                1,
+                as_json,
+            )
+        sys.exit(code or 0)
+
+
+@click.group(cls=_Group, context_settings=_CONTEXT)
 @click.version_option(__version__, prog_name="unlearnable")
 def cli() -> None:
     """Protect images against training on their public copies, and prove it.
@@ -53,9 +79,13 @@ def command(function: Callable[..., int | None]) -> Callable[..., None]:
 
 def _fail(message: str, hint: str, code: int, as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps({"error": {"code": code, "message": message, "hint": hint}}, indent=2))
+        _print_error(message, hint, code)
     click.echo(click.style("Error: ", fg="red") + message + (f"\n{hint}" if hint else ""), err=True)
     sys.exit(code)
+
+
+def _print_error(message: str, hint: str, code: int) -> None:
+    click.echo(json.dumps({"error": {"code": code, "message": message, "hint": hint}}, indent=2))
 
 
 _json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout, errors included.")
@@ -120,7 +150,7 @@ _device = click.option("--device", default="auto", show_default=True, help="auto
 @click.option("--workers", type=click.IntRange(1, 256), help="Threads that encode.  [default: one per core]")
 @click.option("--auto-seconds", type=float, default=60.0, show_default=True, help="Time for choosing a method.")
 @click.option("--min-drop", type=float, metavar="SHARE", help="Exit with 4 if the relative drop may be below this.")
-@click.option("--overwrite/--resume", default=False, help="Start again, or continue an interrupted run (default).")
+@click.option("--overwrite/--resume", default=False, help="Replace the release that is at OUT.")
 @click.option("--name", help="Title of the release.  [default: OUT's name]")
 @click.option("--licence", metavar="ID", help="Licence for the card, such as cc-by-nc-nd-4.0.")
 @click.option("--contact", help="Contact for the card.")
@@ -143,7 +173,11 @@ def protect(
     from unlearnable import params
 
     chosen = params.parse_assignments(assignments)
-    _refuse_unknown(options, chosen)
+    params.check_method(
+        options["method"], options["preset"], chosen
+    )  # a misspelled name is answered before torch loads
+    if options["victim"]:
+        registry.require("nets", options["victim"])
     from unlearnable import api
 
     with _progress(quiet) as tell:
@@ -226,14 +260,6 @@ def _listing(kind: str, noun: str) -> Callable[..., None]:
 cli.command("methods")(_listing("poisons", "protection methods and their presets"))
 cli.command("defences")(_listing("defences", "countermeasures that --against can try"))
 cli.command("victims")(_listing("nets", "networks that can be trained"))
-
-
-def _refuse_unknown(options: dict[str, Any], chosen: dict[str, str]) -> None:
-    """Misspelled names are refused here, before torch is imported."""
-    for kind, name in (("poisons", options["preset"] or options["method"]), ("nets", options["victim"])):
-        if name not in (None, "auto"):
-            registry.find_preset(kind, name)
-    del chosen
 
 
 def _progress(quiet: bool) -> Any:

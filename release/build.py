@@ -131,11 +131,10 @@ def build(
     with ThreadPoolExecutor(settings.workers) as pool:
         for shard in formats.shards(source, settings.layout):
             mark = marks / f"{shard.index:06d}.json"
-            if mark.exists():
-                done_rows, done_skipped = _read_mark(mark)
-            else:
-                done_rows, done_skipped = _build_shard(source, shard, perturb, settings, staging, module.write, pool)
-                _write_mark(mark, done_rows, done_skipped)
+            if not _is_done(mark, staging):
+                made = _build_shard(source, shard, perturb, settings, staging, module.write, pool)
+                _write_mark(mark, staging, *made)
+            done_rows, done_skipped = _read_mark(mark)
             rows += done_rows
             skipped += done_skipped
             tell(len(rows) + len(skipped), len(source.records) + len(source.skipped))
@@ -216,14 +215,31 @@ def _row(place: Placed, made: Made, digest: str) -> Row:
     return Row(place.id, place.path, place.row, digest, made.lossless, made.linf, made.p999, psnr)
 
 
-def _write_mark(mark: Path, rows: Sequence[Row], skipped: Sequence[Skipped]) -> None:
+def _write_mark(mark: Path, staging: Path, rows: Sequence[Row], skipped: Sequence[Skipped]) -> None:
+    """The shard's files are on the disk before the mark that vouches for them by their digests."""
+    files = {path: _digest(staging / path, durable=True) for path in {row.path for row in rows}}
+    body = {"files": files, "rows": [asdict(row) for row in rows], "skipped": [asdict(item) for item in skipped]}
     partial = mark.with_suffix(".partial")
-    body = {"rows": [asdict(row) for row in rows], "skipped": [asdict(item) for item in skipped]}
     with partial.open("w", encoding="utf-8") as file:
-        json.dump(body, file, ensure_ascii=True)
+        json.dump(body, file, ensure_ascii=True, sort_keys=True)
         file.flush()
         os.fsync(file.fileno())
     partial.replace(mark)
+
+
+def _is_done(mark: Path, staging: Path) -> bool:
+    """Whether a shard was finished and its files are still what they were: a machine that lost power may have lost them."""
+    if not mark.exists():
+        return False
+    files: dict[str, str] = json.loads(mark.read_text(encoding="utf-8"))["files"]
+    return all((staging / path).is_file() and _digest(staging / path) == digest for path, digest in files.items())
+
+
+def _digest(path: Path, durable: bool = False) -> str:
+    with path.open("rb") as file:
+        if durable:
+            os.fsync(file.fileno())
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _read_mark(mark: Path) -> tuple[list[Row], list[Skipped]]:

@@ -70,7 +70,8 @@ def protected(document: dict[str, Any]) -> None:
         f"(budget {document['eps']} of 255) in {document['seconds']:.0f} s."
     )
     for item in document["skipped"][:5]:
-        out.print(f"  skipped: {item['reason']}", markup=False)
+        named = "" if item["id"] in item["reason"] else f"{item['id']}: "
+        out.print(f"  skipped: {named}{item['reason']}", markup=False, soft_wrap=True)
     if images["skipped"] > 5:
         out.print(f"  ... {images['skipped']} skipped in all; the owner's report lists them.")
     out.print(f"Release:     {document['release']}", markup=False, soft_wrap=True)

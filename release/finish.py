@@ -12,8 +12,9 @@ from release import formats, gallery, layout
 from release.build import Built, Settings
 from release.facts import Facts
 from release.manifest import utc_now
-from release.records import Owner, disk_error, finished, versions
+from release.records import Owner, finished, versions
 from release.seal import publish, seal
+from unlearnable.errors import disk_error
 from unlearnable.types import Source
 
 

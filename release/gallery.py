@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from release.build import Built, Row, read_back
-from unlearnable import imageio
+from unlearnable import budget, imageio
 from unlearnable.imageio import Picture
 from unlearnable.types import Pixels, Source
 
@@ -24,7 +24,8 @@ def choose(source: Source, built: Built, root: Path, layout_name: str) -> list[t
     for row, shipped in zip(rows, read_back(root, rows, layout_name), strict=True):
         original = imageio.decode(source.read(records[row.id]), row.id).pixels
         protected = imageio.decode(shipped, row.id).pixels
-        difference = protected[:, :, :3].astype(np.int16) - original[:, :, :3].astype(np.int16)
+        colours = min(budget.colour_channels(original), budget.colour_channels(protected))
+        difference = protected[:, :, :colours].astype(np.int16) - original[:, :, :colours].astype(np.int16)
         amplified = np.clip(128 + _GAIN * difference, 0, 255).astype(np.uint8)
         out.append((_png(original), _png(amplified), _png(protected)))
     return out

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
@@ -17,7 +16,7 @@ from typing import Any
 
 from release import layout
 from unlearnable import __version__
-from unlearnable.errors import IntegrityError, UnlearnableError, UsageError
+from unlearnable.errors import IntegrityError, UsageError, disk_error
 from unlearnable.keys import Key
 
 
@@ -55,7 +54,7 @@ def open_owner(out: Path, asked: dict[str, Any], key_file: Path | None, overwrit
     given = Key.load(key_file) if key_file else None
     state = owner / layout.UNFINISHED
     plan = _read_json(state / layout.PLAN) if (state / layout.PLAN).exists() else None
-    if plan is not None and (overwrite or plan["asked"] != asked["asked"]):
+    if plan is not None and plan["asked"] != asked["asked"]:
         if staging.exists() and not overwrite:
             raise UsageError(
                 f"{staging} holds an unfinished run with other options or another source.",
@@ -115,13 +114,6 @@ def versions() -> dict[str, str]:
     return {"tool": __version__, "python": platform.python_version(), **found}
 
 
-def disk_error(why: OSError, where: Path) -> UnlearnableError:
-    """A failing disk in one sentence; finished shards stay, so the same command goes on where it stopped."""
-    if why.errno in (errno.ENOSPC, errno.EDQUOT):
-        return UnlearnableError(f"The disk of {where} is full.", "Free space and repeat the command: it continues.")
-    return UnlearnableError(f"{where} cannot be written ({why.strerror or why}).", "Mend that and repeat the command.")
-
-
 def _key(path: Path, given: Key | None) -> Key:
     if not path.exists():
         (given or Key.new()).save(path)
@@ -146,11 +138,14 @@ def _read_json(path: Path) -> Any:
 
 
 def _write_private(path: Path, document: Any) -> None:
-    """Readable by the owner alone; the old file or the new one, never half."""
+    """Readable by the owner alone; the old file or the new one, never half. Raises UnlearnableError on a failing disk."""
     partial = path.with_name(f".{path.name}.partial")
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        json.dump(document, file, ensure_ascii=True, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    try:
+        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            json.dump(document, file, ensure_ascii=True, indent=1)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as why:
+        raise disk_error(why, path) from why

@@ -75,14 +75,13 @@ def publish(staging: Path, out: Path, overwrite: bool = False) -> None:
     for name in (layout.MANIFEST, layout.SUMS, layout.ATTESTATION):
         if not (staging / name).is_file():
             raise IntegrityError(f"{staging} is not sealed: {name} is missing.")
+    require_replaceable(out, overwrite)
     aside: Path | None = None
-    if os.path.lexists(out):
-        if out.is_dir() and not out.is_symlink() and not any(out.iterdir()):
-            out.rmdir()
-        else:
-            _require_ours(out, overwrite)
-            aside = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".old", dir=out.parent))
-            out.rename(aside / out.name)
+    if out.exists() and not any(out.iterdir()):
+        out.rmdir()
+    elif out.exists():
+        aside = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".old", dir=out.parent))
+        out.rename(aside / out.name)
     try:
         staging.rename(out)
     except OSError:
@@ -180,7 +179,14 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _require_ours(out: Path, overwrite: bool) -> None:
+def require_replaceable(out: Path, overwrite: bool) -> None:
+    """Raises UsageError unless `out` is absent, empty, or (with `overwrite`) a release that nothing was added to."""
+    if out.is_symlink():
+        raise UsageError(f"{out} is a link.", "Name the folder itself.")
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"{out} is a file.", "Name a folder that does not exist yet.")
+    if not out.exists() or not any(out.iterdir()):
+        return
     if not overwrite:
         raise UsageError(f"{out} exists and is not empty.", "Name another folder, or pass --overwrite.")
     hint = "Name another folder; only a release that nothing was added to is replaced."
@@ -190,6 +196,5 @@ def _require_ours(out: Path, overwrite: bool) -> None:
         raise UsageError(f"{out} is not a release, so it is not overwritten.", hint) from why
     ours = listed | {layout.MANIFEST, layout.SUMS, layout.ATTESTATION}
     others = [path for path in hashing.walk(out) if path not in ours]
-    if out.is_symlink() or others:
-        lost = f"it holds {others[0]}, which is not part of the release" if others else "it is a link"
-        raise UsageError(f"{out} is not overwritten: {lost}.", hint)
+    if others:
+        raise UsageError(f"{out} is not overwritten: it holds {others[0]}, which is not part of the release.", hint)

@@ -59,13 +59,13 @@ def rows(clean: float, **peaks: float) -> list[dict[str, object]]:
 
 
 def test_a_hair_better_is_not_better() -> None:
-    assert auto._decide(rows(0.9, r16=0.30, r4=0.28), 10).preset == "r16"
-    assert auto._decide(rows(0.9, r16=0.30, r4=0.20), 10).preset == "r4"
-    assert auto._decide(rows(0.9, r16=0.30, cu=0.10), 10).values == {"net": "small"}
+    assert auto._decide(rows(0.9, r16=0.30, r4=0.28), 0.1).preset == "r16"
+    assert auto._decide(rows(0.9, r16=0.30, r4=0.20), 0.1).preset == "r4"
+    assert auto._decide(rows(0.9, r16=0.30, cu=0.10), 0.1).values == {"net": "small"}
 
 
 def test_a_victim_that_learned_nothing_is_no_ruler() -> None:
-    choice = auto._decide(rows(0.12, r16=0.30, r4=0.05), 10)
+    choice = auto._decide(rows(0.12, r16=0.30, r4=0.05), 0.1)
     assert choice.preset == auto.FALLBACK and "too little" in choice.reason
 
 

@@ -102,6 +102,9 @@ BAD = {
     "budget of nothing": (["{tree}", "{out}", "--eps", "0"], "grey levels"),
     "budget of 300": (["{tree}", "{out}", "--eps", "300"], "grey levels"),
     "no such device": (["{tree}", "{out}", "--preset", "r16", "--device", "tpu"], "device"),
+    "output is a link": (["{tree}", "{tmp}/link"], "is a link"),
+    "output is a folder of the owner's": (["{tree}", "{tmp}/text", "--overwrite"], "not a release"),
+    "source is the owner folder": (["{tmp}/o.owner", "{tmp}/o", "--preset", "r16"], "in one another"),
     "no such key": (["{tree}", "{out}", "--preset", "r16", "--key", "{tmp}/no.key"], "key"),
     "labels file missing": (["{tree}", "{out}", "--preset", "r16", "--labels", "{tmp}/no.csv"], "no.csv"),
 }
@@ -115,6 +118,8 @@ def test_bad_input_gets_one_sentence_a_way_out_and_exit_code_2(case: str, tree: 
     shutil.copy(tree / "across" / "000.png", tmp_path / "one" / "only" / "a.png")
     shutil.copy(tree / "across" / "001.png", tmp_path / "one" / "only" / "b.png")
     write_tree(tmp_path / "tiny", classes=2, each=2)
+    shutil.copytree(tree, tmp_path / "o.owner")
+    (tmp_path / "link").symlink_to(tmp_path / "empty")
     words, expected = BAD[case]
     places = {"tmp": tmp_path, "tree": tree, "out": tmp_path / "out"}
     filled = [word.format(**places) for word in words]
@@ -187,3 +192,19 @@ def test_the_documented_json_is_the_printed_json(tree: Path, tmp_path: Path) -> 
     assert set(document) == documented("protect")
     assert set(document["verification"]) == documented("verify") - {"independent_labels"}
     assert set(document["verification"]["against"]) == {"blur1"}
+
+
+def test_clicks_own_errors_are_json_too() -> None:
+    done = run("protect", "a", "b", "--eps", "abc", "--json")
+    assert done.exit_code == 2 and json.loads(done.stdout)["error"]["code"] == 2
+    assert run("protect").exit_code == 2 and run("nonsense").exit_code == 2
+
+
+def test_a_fault_of_the_tool_is_said_and_exits_with_1(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from unlearnable import api
+
+    monkeypatch.setattr(api, "protect", lambda *a, **k: 1 // 0)
+    done = run("protect", tree, tmp_path / "out", "--json")
+    assert done.exit_code == 1 and "ZeroDivisionError" in json.loads(done.stdout)["error"]["message"]

@@ -18,10 +18,11 @@ from release import build, formats, layout, records
 from release.build import Built, Settings
 from release.check import check as check_release
 from release.finish import Told, finish
+from release.seal import require_replaceable
 from unlearnable import craft, imageio, params, study
 from unlearnable.craft import Crafter
 from unlearnable.device import describe, pick
-from unlearnable.errors import BELOW_MIN_DROP, FINISHED_WITH_SKIPS, IntegrityError, UsageError
+from unlearnable.errors import BELOW_MIN_DROP, FINISHED_WITH_SKIPS, IntegrityError, UsageError, disk_error
 from unlearnable.keys import Key
 from unlearnable.learn import context_of, learn
 from unlearnable.listing import described as methods
@@ -46,7 +47,7 @@ def protect(source: str, out: str | Path, options: Options | None = None, *, tel
     The source is never changed. Unreadable images are left out and counted. Interrupted, the same call continues.
     Raises UsageError for what cannot be done as asked, IntegrityError when a finished part is not what it was.
     """
-    options, out, clock = options or Options(), Path(out).expanduser(), _Clock()
+    options, out, clock = options or Options(), _absolute(out), _Clock()
     refuse(source, out, options)
     images = open_source(source, **options.reading())
     settings = _settings(images, options)
@@ -107,7 +108,7 @@ def verify(
     Needs the owner folder beside the release; `source` says where the originals lie now. Raises IntegrityError when the
     release is not what was sealed.
     """
-    root = Path(release).expanduser()
+    root = _absolute(release)
     asked = Options(verify=protocol, victim=victim, against=tuple(against), seeds=seeds, device=device)
     plan.make(protocol, 1, victim=victim, seeds=seeds, against=against)  # refuses bad names before any work
     if not check_release(root).ok:
@@ -117,7 +118,13 @@ def verify(
     key = Key.load(layout.owner_folder(root) / layout.KEY)
     crafter = craft.load(state / layout.FIT, context_of(images, key, receipt["eps"], 1, 1))
     learned = study.again(
-        images, receipt["parts"], receipt["parts"]["how"], crafter.context.size, crafter.labeller, tell
+        images,
+        receipt["parts"],
+        receipt["parts"]["how"],
+        crafter.context.size,
+        crafter.labeller,
+        crafter.independent,
+        tell,
     )
     built = build.read_rows(state / layout.SHARDS)
     return _verify(root, Settings(**receipt["settings"]), asked, crafter, learned, built, tell)
@@ -131,22 +138,26 @@ def check(release: str | Path, public_key: Path | None = None) -> dict[str, Any]
 def refuse(source: str, out: Path, options: Options) -> None:
     """Everything that can be refused before any work is. Raises UsageError."""
     pick(options.device)
-    craft.check_method(options.method, options.preset, options.set)
+    params.check_method(options.method, options.preset, options.set)
     if options.verify != "none":
         plan.make(options.verify, 1, victim=options.victim, seeds=options.seeds, against=options.against)
     if options.layout != "auto":
         formats.load(options.layout)
     folder = Path(source).expanduser()
     if folder.exists():
-        a, b = folder.resolve(), out.resolve()
-        if b == a or b.is_relative_to(a) or a.is_relative_to(b):
-            raise UsageError(f"{out} and the source {source} lie in one another.", "Name a folder outside it.")
-    if out.exists() and not out.is_dir():
-        raise UsageError(f"{out} is a file.", "Name a folder that does not exist yet.")
-    if out.exists() and any(out.iterdir()) and not options.overwrite:
-        raise UsageError(f"{out} exists and is not empty.", "Name another folder, or pass --overwrite.")
+        a = folder.resolve()
+        for b in (out, layout.owner_folder(out), layout.staging_folder(out)):
+            if b == a or b.is_relative_to(a) or a.is_relative_to(b):
+                raise UsageError(f"{b} and the source {source} lie in one another.", "Name a folder outside it.")
+    require_replaceable(out, options.overwrite)
     if not out.resolve().parent.is_dir():
         raise UsageError(f"The folder {out.parent} does not exist.", "Make it first.")
+
+
+def _absolute(path: str | Path) -> Path:
+    """The path from the root, links in its parents resolved, its own name as given."""
+    path = Path(path).expanduser()
+    return path.parent.resolve() / path.name if path.name not in ("", "..") else path.resolve()
 
 
 @dataclass
@@ -180,7 +191,7 @@ def _build(source: Source, crafter: Crafter, settings: Settings, staging: Path, 
     try:
         built = build.build(source, crafter, settings, staging, marks, lambda done, of: tell("writing", done, of))
     except OSError as why:
-        raise records.disk_error(why, staging) from why
+        raise disk_error(why, staging) from why
     if not built.rows:
         reasons = "; ".join(item.reason for item in built.skipped[:3])
         raise UsageError(f"No image of {source.spec} could be protected: {reasons}")
@@ -229,7 +240,7 @@ def _verify(
     document = run.run(todo, seen, device, tell)
     if learned.independent is not None:
         other = evidence.relabelled(seen, learned.independent)
-        document["independent_labels"] = run.run(replace(todo, against=()), other, device, tell)["arms"]
+        run.under_other_labels(document, run.run(replace(todo, against=()), other, device, tell))
     return document
 
 
@@ -246,6 +257,8 @@ def _told(
     method = crafter.method
     named = {"method": method.name, "preset": method.preset, "params": params.as_dict(method.params)}
     chosen = owner.read_json(layout.AUTO) or {"evidence": []}
+    # a later `verify` may be called from another folder
+    labels = options.labels if options.labels in ("auto", "folders", "none") else str(_absolute(options.labels))
     return Told(
         name=options.name or out.name,
         verification=verification,
@@ -258,7 +271,8 @@ def _told(
         },
         receipt={
             **named,
-            "reading": options.reading(),
+            "source": str(_absolute(source)) if Path(source).expanduser().exists() else source,
+            "reading": options.reading() | {"labels": labels},
             "eps": options.eps,
             "device": describe(pick(options.device)),
             "seconds": laps,

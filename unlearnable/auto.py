@@ -17,8 +17,8 @@ from torch import Tensor
 from unlearnable import budget, craft, nets
 from unlearnable.device import side_by_side
 from unlearnable.errors import UnlearnableError, UsageError
-from unlearnable.looks import Looks
-from unlearnable.train import Recipe, train
+from unlearnable.looks import Looks, evenly
+from unlearnable.train import Recipe, learned_little, train
 from unlearnable.types import Batch, Context
 
 FALLBACK = "r16"
@@ -56,7 +56,8 @@ def choose(
     tell: Callable[[str, int, int], None],
 ) -> Choice:
     """Measures candidates until `seconds` are spent. Parts are looks and labels; context.size is the working size."""
-    looks, labels = train_part[0].pick(range(min(len(train_part[0]), _MOST_IMAGES))), train_part[1][:_MOST_IMAGES]
+    chosen = evenly(range(len(train_part[0])), _MOST_IMAGES)
+    looks, labels = train_part[0].pick(chosen), train_part[1][torch.as_tensor(chosen)]
     if len(select_part[0]) < _FEW:
         return Choice(FALLBACK, {}, f"{len(select_part[0])} images to choose by are too few; the fallback is used.", ())
     test = (select_part[0].images.to(device), select_part[1].to(device))
@@ -81,7 +82,8 @@ def choose(
         return row | {"peak": history.peak, "final": history.final, "seconds": round(time.monotonic() - begun, 1)}
 
     rows = side_by_side(measure, [None, *CANDIDATES], device)
-    return _decide(rows, len(context.classes))
+    counts = torch.bincount(select_part[1])
+    return _decide(rows, counts.max().item() / counts.sum().item())
 
 
 def perturbed(looks: Looks, labels: Tensor, preset: str, values: dict[str, Any], context: Context) -> Tensor:
@@ -108,11 +110,11 @@ def perturbed(looks: Looks, labels: Tensor, preset: str, values: dict[str, Any],
     return out
 
 
-def _decide(rows: list[dict[str, Any]], classes: int) -> Choice:
+def _decide(rows: list[dict[str, Any]], chance: float) -> Choice:
     clean, *tried = rows
     measured = {row["preset"]: row["peak"] for row in tried if row["peak"] is not None}
     evidence = tuple(rows)
-    if clean["peak"] < min(2 / classes, 0.9) or FALLBACK not in measured:
+    if learned_little(clean["peak"], chance) or FALLBACK not in measured:
         return Choice(FALLBACK, {}, "The victim learned too little from the clean images to choose by.", evidence)
     best = min(measured, key=lambda preset: measured[preset])
     if measured[best] > measured[FALLBACK] - MARGIN:

@@ -12,7 +12,7 @@ from torch import Tensor
 from unlearnable import imageio, registry
 from unlearnable import params as parameters
 from unlearnable.cluster import Labeller
-from unlearnable.errors import UsageError
+from unlearnable.errors import UsageError, disk_error
 from unlearnable.looks import to_tensor
 from unlearnable.types import Batch, Context, Pixels, Record, State
 
@@ -39,26 +39,6 @@ class Method:
         return bool(registry.describe("poisons", self.name).facts.get("NEEDS_LABELS"))
 
 
-def check_method(method: str | None, preset: str | None, values: dict[str, Any]) -> str | None:
-    """Checks names without importing anything; returns the method's name, or None for `auto`."""
-    if method in (None, "auto") and preset is None:
-        if values:
-            raise UsageError("--set needs a --method or a --preset to set parameters of.")
-        return None
-    if preset is not None:
-        name, _ = registry.find_preset("poisons", preset)
-        if method not in (None, "auto", name):
-            raise UsageError(
-                f"The preset {preset!r} belongs to {name}, not to {method}.", f"Leave out --method {method}."
-            )
-    else:
-        assert method is not None
-        # a preset's name given as the method is what most people try first
-        name = method if method in registry.names("poisons") else registry.find_preset("poisons", method)[0]
-    parameters.check_names("poisons", name, values)
-    return name
-
-
 def resolve(method: str | None, preset: str | None, values: dict[str, Any]) -> Method:
     """The method with its preset's values and then the owner's. Imports the method's module (and torch)."""
     wanted = preset or method
@@ -76,6 +56,7 @@ class Crafter:
     context: Context
     labeller: Labeller | None = None
     view: int = 0
+    independent: Labeller | None = None  # a second clustering, for the verifier; perturbations never see it
 
     def __call__(self, records: Sequence[Record], pictures: Sequence[Pixels]) -> Tensor:
         """N records and their pixels, of any size -> (N, 3, S, S) float, not yet inside any budget."""
@@ -115,20 +96,25 @@ def fit(
 
 def save(crafter: Crafter, path: Any) -> None:
     """Everything that a rerun needs to make the same perturbations; written whole or not at all. Tensors and plain data."""
-    labeller = crafter.labeller.state() if crafter.labeller else None
+    labeller, independent = (each.state() if each else None for each in (crafter.labeller, crafter.independent))
     document = {
         "method": crafter.method.name,
         "preset": crafter.method.preset,
         "params": parameters.as_dict(crafter.method.params),
         "state": crafter.state,
         "labeller": labeller,
+        "independent": independent,
         "classes": list(crafter.context.classes),
         "size": crafter.context.size,
         "view": crafter.view,
     }
     partial = path.with_suffix(".partial")
-    torch.save(document, partial)
-    partial.replace(path)
+    try:
+        with partial.open("wb") as file:  # given a path, torch hides a full disk in a RuntimeError
+            torch.save(document, file)
+        partial.replace(path)
+    except OSError as why:
+        raise disk_error(why, path) from why
 
 
 def load(path: Any, context: Context) -> Crafter:
@@ -136,6 +122,8 @@ def load(path: Any, context: Context) -> Crafter:
     document = torch.load(path, weights_only=True, map_location="cpu")
     params = parameters.build("poisons", document["method"], document["params"])
     method = Method(document["method"], document["preset"], params)
-    labeller = Labeller.from_state(document["labeller"]) if document["labeller"] else None
+    labeller, independent = (
+        Labeller.from_state(document[name]) if document[name] else None for name in ("labeller", "independent")
+    )
     context = replace(context, classes=tuple(document["classes"]), size=document["size"])
-    return Crafter(method, document["state"], context, labeller, document["view"])
+    return Crafter(method, document["state"], context, labeller, document["view"], independent)

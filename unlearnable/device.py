@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -28,27 +29,42 @@ def autocast(device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type != "mps")
 
 
+_worker = threading.local()
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
 
-def side_by_side(
-    work: Callable[[_Item], _Result], items: Sequence[_Item], device: torch.device, most: int | None = None
-) -> list[_Result]:
-    """Results of `work` in the order of `items`. On a CPU one runs per core (at most `most`), with one thread each.
+def side_by_side(work: Callable[[_Item], _Result], items: Sequence[_Item], device: torch.device) -> list[_Result]:
+    """Results of `work` in the order of `items`. On a CPU one runs per core, with one thread each.
 
     Small networks scale badly over threads, and two threads on a busy machine wait for each other: training six victims
     two by two is quicker than one after the other, and much quicker when something else runs. A GPU takes one at a time.
     """
-    workers = min(len(items), most or os.cpu_count() or 1) if device.type == "cpu" else 1
-    before = torch.get_num_threads()
+    workers = min(len(items), os.cpu_count() or 1) if device.type == "cpu" else 1
+    before, stop = torch.get_num_threads(), threading.Event()
     if workers == 1 or before == 1:
         return [work(item) for item in items]
+
+    def begin() -> None:
+        torch.set_num_threads(1)
+        _worker.stop = stop
+
     try:
-        with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            return list(pool.map(work, items))
+        with ThreadPoolExecutor(workers, initializer=begin) as pool:
+            try:
+                return list(pool.map(work, items))
+            except BaseException:
+                stop.set()  # an interruption must not wait for trainings that may take hours
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
     finally:
         torch.set_num_threads(before)
+
+
+def stopped() -> bool:
+    """Whether the `side_by_side` that this thread works for has been given up. Long work asks now and then."""
+    stop: threading.Event | None = getattr(_worker, "stop", None)
+    return stop is not None and stop.is_set()
 
 
 def describe(device: torch.device) -> str:

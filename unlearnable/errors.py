@@ -6,6 +6,9 @@ prints both and exits with `exit_code`; nothing else in the project calls `sys.e
 
 from __future__ import annotations
 
+import errno
+from pathlib import Path
+
 
 class UnlearnableError(Exception):
     """A failure with a cause to state and a way out. Exit code 1: the tool itself is at fault."""
@@ -49,6 +52,13 @@ class HubError(UnlearnableError):
     """The Hugging Face Hub or the network refused, or could not be reached."""
 
     exit_code = 6
+
+
+def disk_error(why: OSError, where: Path) -> UnlearnableError:
+    """A failing disk in one sentence; finished shards stay, so the same command goes on where it stopped."""
+    if why.errno in (errno.ENOSPC, errno.EDQUOT):
+        return UnlearnableError(f"The disk of {where} is full.", "Free space and repeat the command: it continues.")
+    return UnlearnableError(f"{where} cannot be written ({why.strerror or why}).", "Mend that and repeat the command.")
 
 
 # Outcomes that still leave a sealed release behind, so they are codes and not exceptions.

@@ -48,6 +48,7 @@ __all__ = [
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 LIMIT_MEGAPIXELS = 200
+_STRIP = 8  # sides further apart than this make a strip
 SMALLEST_SIDE = 8  # pixels; below this there is nothing to train on and filters have no room
 
 # Plugin classes and not Image.open: that one applies a process-wide size limit, and opens MPO as several frames.
@@ -174,20 +175,23 @@ def trainer_view(pixels: Pixels, size: int) -> Pixels:
     height, width = pixels.shape[:2]
     short = min(height, width)
     height, width = (size * height // short, size * width // short)
-    view = _resized(pixels, height, width)
     top, left = round((height - size) / 2), round((width - size) / 2)
+    if max(height, width) > _STRIP * size:  # only the part that is kept: all of a long strip could take gigabytes
+        across, down = pixels.shape[1] / width, pixels.shape[0] / height
+        right, bottom = min((left + size) * across, pixels.shape[1]), min((top + size) * down, pixels.shape[0])
+        return _resized(pixels, size, size, (left * across, top * down, right, bottom))
+    view = _resized(pixels, height, width)
     return view if height == width else np.ascontiguousarray(view[top : top + size, left : left + size])
 
 
-def _resized(pixels: Pixels, height: int, width: int) -> Pixels:
-    if pixels.shape == (height, width, 3):
-        return pixels
-    if pixels.shape == (height, width, 3):
+def _resized(pixels: Pixels, height: int, width: int, box: tuple[float, float, float, float] | None = None) -> Pixels:
+    """RGB of that size; box: the part to take (left, top, right, bottom), the filter still sees what lies around it."""
+    if box is None and pixels.shape == (height, width, 3):
         return pixels
     colour = pixels[:, :, :3] if pixels.shape[2] >= 3 else pixels[:, :, 0]
-    if pixels.shape[:2] != (height, width):
-        image = Image.fromarray(np.ascontiguousarray(colour)).resize((width, height), Image.Resampling.BILINEAR)
-        colour = np.asarray(image)
+    if box is not None or pixels.shape[:2] != (height, width):
+        image = Image.fromarray(np.ascontiguousarray(colour))
+        colour = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR, box))
     if colour.ndim == 2:
         return np.repeat(colour[:, :, None], 3, axis=2)
     return np.ascontiguousarray(colour)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from unlearnable import auto, craft, looks, study
+from unlearnable import auto, craft, looks, params, study
 from unlearnable.craft import Crafter, Method
 from unlearnable.device import pick
 from unlearnable.keys import Key
@@ -24,7 +24,7 @@ def learn(
     What was fitted is kept at `saved`; an interrupted run finds it there and makes the same perturbations. There is no
     study where none is needed: a closed-form pattern by class, and nothing to verify.
     """
-    name = craft.check_method(options.method, options.preset, options.set)
+    name = params.check_method(options.method, options.preset, options.set)
     method = craft.resolve(options.method, options.preset, options.set) if name else None
     if method and options.verify == "none" and not method.trains and source.classes is not None:
         learned, size = None, options.size or looks.view_size(source)[1]
@@ -34,13 +34,14 @@ def learn(
     context = replace(context_of(source, key, options.eps, size, options.clusters), device=str(pick(options.device)))
     if saved.exists():
         crafter = craft.load(saved, context)
-        return crafter, learned and replace(learned, labeller=crafter.labeller), None
+        return crafter, learned and replace(learned, labeller=crafter.labeller, independent=crafter.independent), None
     choice = None
     if method is None:
         assert learned is not None
         choice = _choose(learned, options, context, tell)
         method = craft.resolve(None, choice.preset, choice.values)
     crafter = _fit(method, learned, context, tell)
+    crafter = replace(crafter, independent=learned.independent if learned else None)
     craft.save(crafter, saved)
     return crafter, learned, choice
 

@@ -86,6 +86,11 @@ def to_tensor(images: Sequence[Pixels], size: int) -> Tensor:
     return torch.from_numpy(stacked).permute(0, 3, 1, 2).contiguous()
 
 
+def evenly(indices: Sequence[int], most: int) -> Sequence[int]:
+    """At most `most` of them, spread over the whole list: sources come class by class, and the first would be one class."""
+    return indices if len(indices) <= most else [indices[i * len(indices) // most] for i in range(most)]
+
+
 def draw(records: Sequence[Record], count: int, seed: int = 0) -> list[Record]:
     """At most `count` records in their order, drawn evenly at random."""
     if len(records) <= count:

@@ -9,6 +9,11 @@ from typing import Any
 from unlearnable import budget
 from unlearnable.errors import UsageError
 
+_CHOICES = {
+    "format": ("auto", "png", "jpeg", "webp"),
+    "metadata": ("keep", "no-gps", "strip"),
+    "verify": ("quick", "paper", "none"),
+}
 # options that touch neither bytes nor figures: a rerun with others of these is still the same job
 _OUTSIDE = ("overwrite", "workers", "min_drop")
 
@@ -48,7 +53,16 @@ class Options:
     disclose: bool = False
 
     def __post_init__(self) -> None:
+        if isinstance(self.against, str):
+            object.__setattr__(self, "against", (self.against,))
+        if not isinstance(self.eps, int):
+            raise UsageError(f"--eps is a whole number of grey levels, not {self.eps!r}.")
         budget.check_levels(self.eps)
+        for name, allowed in _CHOICES.items():
+            if getattr(self, name) not in allowed:
+                raise UsageError(f"--{name} is one of {', '.join(allowed)}, not {getattr(self, name)!r}.")
+        if not 50 <= self.quality <= 100:
+            raise UsageError(f"--quality is 50 to 100, not {self.quality}.")
         if not 2 <= self.clusters <= 1000:
             raise UsageError(f"--clusters is 2 to 1000, not {self.clusters}.")
         if self.size is not None and not 8 <= self.size <= 1024:

@@ -34,6 +34,28 @@ def build(kind: str, method: str, values: Mapping[str, Any]) -> Any:
         raise UsageError(f"{method}: {why}.") from why
 
 
+def check_method(method: str | None, preset: str | None, values: Mapping[str, Any]) -> str | None:
+    """Checks the names of a method, a preset and parameters without importing any; the method's name, or None for `auto`."""
+    if method in (None, "auto") and preset is None:
+        if values:
+            raise UsageError("--set needs a --method or a --preset to set parameters of.")
+        return None
+    if preset is not None:
+        name, _ = registry.find_preset("poisons", preset)
+        if method not in (None, "auto", name):
+            raise UsageError(
+                f"The preset {preset!r} belongs to {name}, not to {method}.", f"Leave out --method {method}."
+            )
+    else:
+        assert method is not None
+        presets = {p for known in registry.names("poisons") for p in registry.describe("poisons", known).presets}
+        if method not in presets:  # a preset's name given as the method is what most people try first
+            registry.require("poisons", method)
+        name = registry.find_preset("poisons", method)[0]
+    check_names("poisons", name, values)
+    return name
+
+
 def check_names(kind: str, method: str, values: Mapping[str, Any]) -> None:
     """Refuses a parameter that the method does not have. Reads the method's file, imports nothing."""
     known = [field.name for field in registry.describe(kind, method).params]

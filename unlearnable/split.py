@@ -87,6 +87,7 @@ def near_duplicates(hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
 
     Two hashes within 3 bits agree on at least one of their four 16-bit bands, so only images that share a band are compared.
     """
+    hashes, which = np.unique(hashes, return_inverse=True)  # a thousand blank scans are one hash, not a million pairs
     parent = np.arange(len(hashes))
 
     def root(i: int) -> int:
@@ -103,7 +104,7 @@ def near_duplicates(hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
                 others = bucket[position + 1 :]
                 for j in others[np.bitwise_count(hashes[others] ^ hashes[i]) <= NEAR]:
                     parent[root(int(j))] = root(int(i))
-    return np.array([root(i) for i in range(len(hashes))], dtype=np.int64)
+    return np.array([root(i) for i in range(len(hashes))], dtype=np.int64)[which]
 
 
 def _hold_out(

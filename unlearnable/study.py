@@ -26,18 +26,18 @@ _FIT_BYTES = 512 << 20  # of pixels at the working size that `fit` may hold
 
 @dataclass(frozen=True)
 class Study:
-    """A sample of a source. looks: all parts at the view's size; working: side at which perturbations are made."""
+    """A sample of a source. looks: all parts at the view's size; working: side at which perturbations are made.
+
+    photos: the originals are larger than the view, so that a trainer crops at random.
+    """
 
     source: Source
     looks: Looks
     parts: Parts
     working: int
+    photos: bool
     labeller: cluster.Labeller | None
     independent: cluster.Labeller | None
-
-    @property
-    def photos(self) -> bool:
-        return self.working != self.looks.images.shape[-1]
 
     def part(self, name: str) -> tuple[Looks, Tensor]:
         """A part's looks and labels: "train", "select" or "test"."""
@@ -51,9 +51,10 @@ class Study:
         """A part at the working size, for `fit` and surrogates; at most `most` images, and what memory allows."""
         limit = max(1, min(most or 1 << 30, _FIT_BYTES // (3 * self.working**2)))
         part, labels = self.part(name)
-        part, labels = part.pick(range(min(limit, len(part)))), labels[:limit]
+        chosen = looks.evenly(range(len(part)), limit)
+        part, labels = part.pick(chosen), labels[torch.as_tensor(chosen)]
         images = part.images
-        if self.photos:
+        if self.working != images.shape[-1]:
             again = looks.look(self.source, part.records, self.working, imageio.square)
             kept = {record.id for record in again.records}
             labels = labels[[record.id in kept for record in part.records]]
@@ -85,14 +86,20 @@ def study(source: Source, options: Options, key: Key, tell: Tell) -> Study:
             second = _cluster(seen, parts, options, key.seed("independent clusters"), "second clustering", tell)
     else:
         _check_classes(source, seen.pick(parts.train))
-    return Study(source, seen, parts, options.size or working, labeller, second)
+    return Study(source, seen, parts, options.size or working, view != working, labeller, second)
 
 
 def again(
-    source: Source, ids: dict[str, Sequence[str]], how: str, working: int, labeller: cluster.Labeller | None, tell: Tell
+    source: Source,
+    ids: dict[str, Sequence[str]],
+    how: str,
+    working: int,
+    labeller: cluster.Labeller | None,
+    independent: cluster.Labeller | None,
+    tell: Tell,
 ) -> Study:
     """The study of an earlier run, from the record ids in its receipt."""
-    view, _ = looks.view_size(source)
+    view, usual = looks.view_size(source)
     known = {record.id: record for record in source.records}
     wanted = [known[i] for name in ("train", "select", "test") for i in ids[name] if i in known]
     seen = _look(source, wanted, view, tell)
@@ -104,7 +111,7 @@ def again(
         raise UsageError(
             f"{source.spec} holds none of the images that this release was made from.", "Name the right one: --source."
         )
-    return Study(source, seen, Parts(train, select, test, how), working, labeller, None)
+    return Study(source, seen, Parts(train, select, test, how), working, view != usual, labeller, independent)
 
 
 def _sample(source: Source, protocol: str, photos: bool) -> list[Record]:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from unlearnable import nets
 from unlearnable.errors import TrainingError
-from unlearnable.train import SURROGATE, History, Recipe, train
+from unlearnable.train import SURROGATE, History, Recipe, learned_little, train
 from unlearnable.types import Batch, TrainSurrogate
 
 _PLAIN = Recipe(epochs=20, batch=128)  # for networks of our own, which need no warm restart from a paper
@@ -49,7 +49,7 @@ def trainer(
             on_epoch=report,
         )
         chance = torch.bincount(held_out[1], minlength=classes).max().item() / len(held_out[1])
-        if history.peak < min(2 * chance, (1 + chance) / 2):
+        if learned_little(history.peak, chance):
             raise TrainingError(
                 f"The surrogate {net} reached {history.peak:.0%} on held-out images; guessing gives {chance:.0%}.",
                 "Add images or epochs, name another with --set net=..., or use a method without training: --preset r16.",

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unlearnable.augment import AUGMENTATIONS
-from unlearnable.device import autocast
+from unlearnable.device import autocast, stopped
 from unlearnable.errors import TrainingError
 from unlearnable.nets import Network
 
@@ -66,6 +66,11 @@ class History:
         return next((epoch for epoch, value in enumerate(self.train_loss, 1) if value < loss), None)
 
 
+def learned_little(accuracy: float, chance: float) -> bool:
+    """Whether a network is too weak to conclude from: below twice chance, or half-way to perfect where chance is high."""
+    return accuracy < min(2 * chance, (1 + chance) / 2)
+
+
 def cross_entropy(net: Network, images: Tensor, labels: Tensor) -> Tensor:
     return F.cross_entropy(net(images).float(), labels)
 
@@ -101,6 +106,8 @@ def train(
         net.train()
         # every image once an epoch, in batches of nearly equal size: no remainder of one to upset batch normalisation
         for chosen in torch.randperm(len(images), generator=generator).tensor_split(batches):
+            if stopped():
+                raise TrainingError("The training was given up.")
             chosen = chosen.to(device)
             with autocast(device):
                 loss = objective(net, augment(images[chosen], generator), labels[chosen])

@@ -1,9 +1,10 @@
 """Layouts of the data inside a release: one module a layout, found by its file name.
 
 A module holds MAX_ROWS and MAX_BYTES (limits of a shard), `refuse(source) -> str | None` (why it cannot hold this
-source), `write(root, shard, source, items) -> list[Placed]`, `read(root, placed) -> Iterator[bytes]` and
-`configs(paths) -> list[dict]` (split to file pattern, for the card). The shard is the unit of work and of resuming:
-writing it again writes the same files. A file has its final name only when it is whole.
+source), `write(root, shard, source, items) -> list[Placed]`, `always(shard) -> list[str]` (files that `write` makes even
+without an item), `read(root, placed) -> Iterator[bytes]` and `configs(paths) -> list[dict]` (split to file pattern, for
+the card). The shard is the unit of work and of resuming: writing it again writes the same files. A file has its final
+name only when it is whole.
 """
 
 from __future__ import annotations
@@ -79,6 +80,12 @@ def shards(source: Source, layout: str) -> list[Shard]:
         room[record.split] -= record.size
     cut = [(split, n, len(parts), part) for split, parts in by_split.items() for n, part in enumerate(parts)]
     return [Shard(index, split, n, of, tuple(part)) for index, (split, n, of, part) in enumerate(cut)]
+
+
+def always(source: Source, layout: str) -> list[str]:
+    """Release paths of the data files that are written whether or not an image of them could be protected."""
+    module = load(layout)
+    return [path for shard in shards(source, layout) for path in module.always(shard)]
 
 
 def inside(root: Path, name: str) -> Path:

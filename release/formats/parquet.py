@@ -21,7 +21,6 @@ MAX_BYTES = 64 << 20
 
 _GROUP_ROWS = 100  # what the Hub asks for images: its viewer fetches a page without the whole file
 _GROUP_BYTES = 64 << 20  # but no more than this in memory
-_MARK = b"unlearnable:image"  # the column that `read` reads back
 
 
 def refuse(source: Source) -> str | None:
@@ -30,30 +29,32 @@ def refuse(source: Source) -> str | None:
 
 
 def write(root: Path, shard: Shard, source: Source, items: Iterator[Item]) -> list[Placed]:
-    """Writes one file, row group by row group, the same bytes for the same items. Nothing when there are no items.
+    """Writes one file, row group by row group, the same bytes for the same items.
 
-    Raises OSError (full disk) and leaves no file then.
+    Without items the file has no rows, or is left out when it is its split's only one. Raises OSError (full disk) and
+    leaves no file then.
     """
     import pyarrow.parquet as pq
 
     groups = _groups(items)
     first = next(groups, None)
-    if first is None:
+    path = _path(shard)
+    if first is None and path not in always(shard):
         return []
-    path = f"{DATA}/{shard.split}-{shard.number_in_split:05d}-of-{shard.of_in_split:05d}.parquet"
     placed: list[Placed] = []
     with whole_file(inside(root, path), durable=True) as file:
-        writer = None
-        for group in itertools.chain([first], groups):
-            table = _table(source, group)
-            if writer is None:
-                # Images are compressed already, so what little a slower codec would win is not worth its time.
-                writer = pq.ParquetWriter(file, table.schema, compression="snappy")
-            writer.write_table(table, row_group_size=len(group))
-            placed += [Placed(item.record.id, path, len(placed) + n) for n, item in enumerate(group)]
-        if writer is not None:
-            writer.close()
+        schema = _table(source, first or [Item(shard.records[0], b"", shard.records[0].id)]).schema
+        # Images are compressed already, so what little a slower codec would win is not worth its time.
+        with pq.ParquetWriter(file, schema, compression="snappy") as writer:
+            for group in itertools.chain([first] if first else [], groups):
+                writer.write_table(_table(source, group), row_group_size=len(group))
+                placed += [Placed(item.record.id, path, len(placed) + n) for n, item in enumerate(group)]
     return placed
+
+
+def always(shard: Shard) -> list[str]:
+    """The file, where it is one of several: readers refuse a gap in their numbers."""
+    return [_path(shard)] if shard.of_in_split > 1 else []
 
 
 def read(root: Path, placed: Sequence[Placed]) -> Iterator[bytes]:
@@ -81,17 +82,12 @@ def _groups(items: Iterator[Item]) -> Iterator[list[Item]]:
 
 
 def _table(source: Source, group: Sequence[Item]) -> pa.Table:
-    """The source's rows, the image column marked so that `read` finds it."""
-    table = source.table([i.record for i in group], [i.data for i in group], [i.name for i in group])
-    return table.replace_schema_metadata({**(table.schema.metadata or {}), _MARK: _image_column(table.schema).encode()})
+    """The source's rows; its schema says which column `read` reads back."""
+    return source.table([i.record for i in group], [i.data for i in group], [i.name for i in group])
 
 
-def _image_column(schema: pa.Schema) -> str:
-    """Of a release's columns, one alone holds pictures: sources leave out every other (see Source.skipped)."""
-    features = _schema.features(schema)
-    images = [name for name in schema.names if (features.get(name) or {}).get("_type") == "Image"]
-    plain = [name for name in schema.names if "binary" in str(schema.field(name).type) and name not in features]
-    return str((images + plain)[0])
+def _path(shard: Shard) -> str:
+    return f"{DATA}/{shard.split}-{shard.number_in_split:05d}-of-{shard.of_in_split:05d}.parquet"
 
 
 def _read_file(file: Path, name: str, places: Sequence[Placed]) -> Iterator[bytes]:
@@ -100,7 +96,7 @@ def _read_file(file: Path, name: str, places: Sequence[Placed]) -> Iterator[byte
 
     try:
         with pq.ParquetFile(file, memory_map=True) as opened:
-            column = opened.schema_arrow.metadata[_MARK].decode()
+            column = opened.schema_arrow.metadata[_schema.IMAGE].decode()
             counts = [opened.metadata.row_group(g).num_rows for g in range(opened.num_row_groups)]
             starts = [0, *itertools.accumulate(counts)]
             at, images = -1, None

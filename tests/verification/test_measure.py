@@ -69,7 +69,7 @@ def test_the_worst_case_is_what_serves_the_scraper() -> None:
 
 
 def test_the_public_verdict_names_no_countermeasure() -> None:
-    words = measure.verdict(arms((0.9, 0.9), (0.9, 0.9), (0.2, 0.2)), 0.1, [])
+    words = measure.verdict(arms((0.9, 0.9), (0.9, 0.9), (0.2, 0.2)), 0.1)
     assert "20%" in words and "90%" in words and "guessing: 10%" in words and "jpeg" not in words
 
 
@@ -91,6 +91,12 @@ def test_each_reason_to_doubt_raises_its_flag_and_no_other(figures: Any, changes
     raised = list(checks.flags(arms=arms(*figures), **(facts | {"pseudo_labels": False} | changes)))
     assert flag in raised
     assert [f for f in raised if f not in (flag, Flag.WEAK_PROTECTION)] == []
+
+
+def test_two_classes_read_almost_perfectly_are_no_weak_victim() -> None:
+    facts = {"chance": 0.5, "train_images": 5000, "test_images": 1000, "victim": "small", "surrogate": None, "tried": 1}
+    raised = list(checks.flags(arms=arms((0.98, 0.97), (0.97, 0.97), (0.5, 0.5)), **facts, pseudo_labels=False))
+    assert raised == []
 
 
 def test_a_sound_verdict_has_no_flags() -> None:

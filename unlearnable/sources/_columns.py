@@ -1,21 +1,18 @@
-"""Which column holds the image, which the label, and which may not be published. Decided by feature type, then name."""
+"""Which column holds the image and which the label. Decided by feature type, then name."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from unlearnable.errors import UsageError
 from unlearnable.registry import nearest
 from unlearnable.sources import Options, _schema, one_class_error
-from unlearnable.types import Skipped
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 _NO_LABELS = "Name another column with --label-column, or use --labels none."
-_PICTURES = ('"Image"', '"Video"', '"Pdf"', '"Nifti"')  # features that can show an original
 
 
 def image_column(schema: pa.Schema, features: Mapping[str, Any], wanted: str | None) -> str:
@@ -23,7 +20,7 @@ def image_column(schema: pa.Schema, features: Mapping[str, Any], wanted: str | N
     pa = _schema.arrow()
     if wanted is not None:
         _require(schema, wanted, "--image-column")
-        if not (_is_image_struct(schema.field(wanted).type) or _is_binary(pa, schema.field(wanted).type)):
+        if not (_is_image_struct(schema.field(wanted).type) or is_binary(pa, schema.field(wanted).type)):
             raise UsageError(f"Column {wanted} holds {schema.field(wanted).type}, not image bytes.")
         return wanted
     found: list[str] = [n for n in schema.names if features.get(n, {}) and features[n].get("_type") == "Image"]
@@ -36,22 +33,6 @@ def image_column(schema: pa.Schema, features: Mapping[str, Any], wanted: str | N
         f"No column holds images; columns: {', '.join(schema.names)}.",
         "Image bytes must be stored in the dataset; name a column of bytes with --image-column.",
     )
-
-
-def unpublishable(schema: pa.Schema, features: Mapping[str, Any], image: str) -> list[Skipped]:
-    """Columns that could show an original, or another unprotected picture, and so stay out of every release."""
-    pa = _schema.arrow()
-    out = []
-    for name in schema.names:
-        feature = json.dumps(features.get(name, {}))
-        raw = '"Audio"' not in feature and _holds_binary(pa, schema.field(name).type)
-        if name != image and (raw or any(kind in feature for kind in _PICTURES)):
-            out.append(
-                Skipped(
-                    f"column {name}", "may hold pictures, which would be published unprotected; left out", image=False
-                )
-            )
-    return out
 
 
 def label_column(schema: pa.Schema, features: Mapping[str, Any], options: Options) -> str | None:
@@ -137,7 +118,7 @@ def _require(schema: pa.Schema, name: str, option: str) -> None:
         raise UsageError(f"{option}: there is no column {name!r}.", nearest(name, list(schema.names)))
 
 
-def _is_binary(pa: Any, kind: pa.DataType) -> bool:
+def is_binary(pa: Any, kind: pa.DataType) -> bool:
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind))
 
 
@@ -145,10 +126,4 @@ def _is_image_struct(kind: pa.DataType) -> bool:
     pa = _schema.arrow()
     if not pa.types.is_struct(kind) or kind.get_field_index("bytes") < 0:
         return False
-    return _is_binary(pa, kind.field("bytes").type)
-
-
-def _holds_binary(pa: Any, kind: pa.DataType) -> bool:
-    if _is_binary(pa, kind) or pa.types.is_fixed_size_binary(kind):
-        return True
-    return any(_holds_binary(pa, kind.field(i).type) for i in range(kind.num_fields))
+    return is_binary(pa, kind.field("bytes").type)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 KEY = b"huggingface"
+IMAGE = b"unlearnable:image"  # which column a release's reader takes the pictures from
 
 
 def library(name: str, what: str) -> Any:
@@ -38,11 +39,40 @@ def features(schema: pa.Schema) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def with_features(schema: pa.Schema, columns: Mapping[str, Any]) -> pa.Schema:
-    """The schema with these features and no `datasets` fingerprint, which named the original."""
-    metadata = {k: v for k, v in (schema.metadata or {}).items() if k != KEY}
+def for_release(schema: pa.Schema, columns: Mapping[str, Any], image: str) -> pa.Schema:
+    """The schema with these features, the image column marked, and nothing else that other tools noted in it.
+
+    What they noted may name the originals: a `datasets` fingerprint, a path, a checksum, on the table or on a column.
+    """
     text = json.dumps({"info": {"features": {n: columns[n] for n in schema.names if n in columns}}})
-    return schema.with_metadata({**metadata, KEY: text.encode()})
+    return arrow().schema([_bare(field) for field in schema], {KEY: text.encode(), IMAGE: image.encode()})
+
+
+def _bare(field: pa.Field) -> pa.Field:
+    """The field without metadata, inside its type too."""
+    pa = arrow()
+    kind = field.type
+    if pa.types.is_struct(kind):
+        kind = pa.struct([_bare(kind.field(i)) for i in range(kind.num_fields)])
+    elif pa.types.is_large_list(kind):
+        kind = pa.large_list(_bare(kind.value_field))
+    elif pa.types.is_fixed_size_list(kind):
+        kind = pa.list_(_bare(kind.value_field), kind.list_size)
+    elif pa.types.is_list(kind):
+        kind = pa.list_(_bare(kind.value_field))
+    elif pa.types.is_map(kind):
+        kind = pa.map_(_bare(kind.key_field), _bare(kind.item_field), kind.keys_sorted)
+    return pa.field(field.name, kind, field.nullable)
+
+
+def image_field(field: pa.Field) -> pa.Field:
+    """The image column as a release holds it: paths that no row had, and so have no type, become strings."""
+    pa = arrow()
+    if not pa.types.is_struct(field.type):
+        return field
+    children = [field.type.field(i) for i in range(field.type.num_fields)]
+    typed = [c.with_type(pa.string()) if c.name == "path" and pa.types.is_null(c.type) else c for c in children]
+    return field.with_type(pa.struct(typed))
 
 
 def image_array(kind: pa.DataType, images: Sequence[bytes], paths: Sequence[str]) -> pa.Array:
@@ -70,4 +100,4 @@ def new_table(
     columns["file_name"] = pa.array(names, pa.string())
     found["file_name"] = {"dtype": "string", "_type": "Value"}
     table = pa.table(columns)
-    return table.replace_schema_metadata(with_features(table.schema, found).metadata)
+    return table.replace_schema_metadata(for_release(table.schema, found, "image").metadata)

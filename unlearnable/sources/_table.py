@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Protocol
 
 from unlearnable.errors import ImageError, UsageError
-from unlearnable.sources import Options, _columns, _schema, choose_split
+from unlearnable.sources import Options, _columns, _pictures, _schema, choose_split
 from unlearnable.types import Record, Skipped
 
 if TYPE_CHECKING:
@@ -58,7 +58,8 @@ class TableSource:
         self._features = _schema.features(schema)
         self._image = _columns.image_column(schema, self._features, options.image_column)
         self._label = _columns.label_column(schema, self._features, options)
-        self.skipped: Sequence[Skipped] = _columns.unpublishable(schema, self._features, self._image)
+        samples = _pictures.samples(schema, self._splits.values())
+        self.skipped: Sequence[Skipped] = _pictures.unpublishable(schema, self._features, self._image, samples)
         left_out = {skip.id.removeprefix("column ") for skip in self.skipped}
         self._columns = [name for name in schema.names if name not in left_out]
         for split, rows in self._splits.items():
@@ -94,14 +95,15 @@ class TableSource:
         rows = self._splits[records[0].split]
         others = [name for name in self._columns if name != self._image]
         indices = [record.index for record in records]
-        field = rows.schema.field(self._image)
+        field = _schema.image_field(rows.schema.field(self._image))
         kept = rows.take(indices, others) if others else None
         stored = self._stored_paths(rows, indices, names)
         columns = {self._image: _schema.image_array(field.type, images, stored)}
         columns |= {name: kept.column(name) for name in others} if kept is not None else {}
-        schema = pa.schema([rows.schema.field(name) for name in self._columns], rows.schema.metadata)
+        schema = pa.schema([field if name == self._image else rows.schema.field(name) for name in self._columns])
         features = self._features | ({self._image: {"_type": "Image"}} if pa.types.is_struct(field.type) else {})
-        return pa.table([columns[name] for name in self._columns], schema=_schema.with_features(schema, features))
+        schema = _schema.for_release(schema, features, self._image)
+        return pa.table([columns[name] for name in self._columns], schema=schema)
 
     def extra_columns(self) -> tuple[str, ...]:
         return tuple(name for name in self._columns if name not in (self._image, self._label))

@@ -55,6 +55,8 @@ def _judge(entry: os.DirEntry[str], name: str, real_root: str) -> tuple[str | No
         ) else f"{HIDDEN} file", None
     if _printable(name) != name:
         return "its name is not valid UTF-8; rename it", None
+    if "\\" in entry.name:  # on some systems it would lead into another folder, so no release may hold it
+        return "its name holds a backslash; rename it", None
     if entry.is_symlink():
         reason = _bad_link(entry, real_root)
         if reason:

@@ -19,6 +19,7 @@ from unlearnable.types import Record, Skipped
 if TYPE_CHECKING:
     import pyarrow as pa
 
+_FEW = 0.1  # of a split's images: so many outside the class folders are taken for a slip
 FALLBACK = True  # any folder is a folder of files, unless another source knows it better
 
 
@@ -67,6 +68,8 @@ def open(spec: str, options: Options) -> FolderSource:
         raise UsageError(f"{spec} holds no images{_instead(skipped)}.", "Supported: JPEG, PNG, WebP, TIFF, BMP.")
     names = [name for name, _ in files]
     splits, depth = _splits(names)
+    if options.labels == "auto":
+        _refuse_strays(names, splits, depth)
     classes, labels = _labels(names, depth, options.labels, spec)
     chosen = choose_split(sorted(set(splits)), options.split, spec)
     records = [
@@ -114,6 +117,22 @@ def _labels(
         raise one_class_error(spec, classes[0])
     number = {name: index for index, name in enumerate(classes)}
     return classes, [number[label] for label in labels]
+
+
+def _refuse_strays(names: Sequence[str], splits: Sequence[str], depth: int) -> None:
+    """Raises UsageError where a few images beside or below the class folders would cost all the others their labels."""
+    for split in sorted(set(splits)):
+        parents = {n: n.split("/")[depth:-1] for n, of in zip(names, splits, strict=True) if of == split}
+        strays = [name for name, parent in parents.items() if len(parent) != 1]
+        folders = {parent[0] for parent in parents.values() if len(parent) == 1}
+        if strays and len(folders) > 1 and len(strays) <= _FEW * len(parents):
+            where = "below a class folder" if parents[strays[0]] else "beside the class folders"
+            more = f" ({len(strays)} of {len(parents)} images lie so)" if len(strays) > 1 else ""
+            raise UsageError(
+                f"{strays[0]} lies {where}, so that it is not plain which label it has{more}.",
+                "Move such images into their class folder, or name the rule: --labels folders takes the first folder"
+                " level (images beside the folders must move first), --labels none groups the images by their looks.",
+            )
 
 
 def _from_csv(path: Path, names: Sequence[str]) -> list[str]:

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from enum import Enum
 from typing import Any
 
-WEAK_MULTIPLE = 2.0  # a clean victim below twice chance has learned next to nothing
+from unlearnable.train import learned_little
+
 NOISE_GAP = 0.05
 FEW_TEST_IMAGES = 200
 FEW_TRAINING_IMAGES = 500
@@ -41,7 +42,7 @@ def flags(
 ) -> Iterator[Flag]:
     """The flags that apply. `surrogate` is a network's name, all that is known here of how the release was made."""
     clean, protected = arms["clean"]["peak"]["mean"], arms["protected"]["peak"]["mean"]
-    if clean < WEAK_MULTIPLE * chance or clean - chance < OPEN_GAP:
+    if learned_little(clean, chance) or clean - chance < OPEN_GAP:
         yield Flag.VICTIM_TOO_WEAK
     if clean - arms["noise"]["peak"]["mean"] > NOISE_GAP:
         yield Flag.NOISE_ARM_LOW

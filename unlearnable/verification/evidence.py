@@ -11,7 +11,7 @@ from torch import Tensor
 from unlearnable import imageio
 from unlearnable.cluster import Labeller
 from unlearnable.errors import ImageError, UsageError
-from unlearnable.looks import Looks, to_tensor
+from unlearnable.looks import Looks, evenly, to_tensor
 from unlearnable.split import Parts
 from unlearnable.types import Record
 from unlearnable.verification.plan import most_images
@@ -58,8 +58,8 @@ def collect(
     Only images that shipped are in any arm, so that all three hold the same pictures. Raises UsageError when none did.
     """
     most_train, most_test = most_images(protocol)
-    train = looks.pick(parts.train[:most_train])
-    test = looks.pick(_evenly(parts.test, most_test))
+    train = looks.pick(evenly(parts.train, most_train))
+    test = looks.pick(evenly(parts.test, most_test))
     side = looks.images.shape[-1]
     position = {record.id: i for i, record in enumerate(train.records)}
     kept: list[int] = []
@@ -100,7 +100,3 @@ def labels_of(looks: Looks, labeller: Labeller | None) -> Tensor:
     if labeller is not None:
         return labeller(looks.images)
     return torch.tensor([record.label for record in looks.records], dtype=torch.long)
-
-
-def _evenly(indices: Sequence[int], most: int) -> Sequence[int]:
-    return indices if len(indices) <= most else [indices[i * len(indices) // most] for i in range(most)]

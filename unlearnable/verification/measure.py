@@ -83,13 +83,10 @@ def worst_case(arms: dict[str, Any], against: dict[str, Any], test_images: int) 
     return {"against": name, "peak": peak["mean"], "relative_accuracy_drop": drop, "words": words}
 
 
-def verdict(arms: dict[str, Any], chance: float, flags: Sequence[dict[str, str]]) -> str:
-    """One or two sentences that an owner understands. Countermeasures are told apart from it: they are not public."""
+def verdict(arms: dict[str, Any], chance: float) -> str:
+    """One sentence that an owner understands. Countermeasures and flags are told apart from it: not all are public."""
     clean, protected = arms["clean"]["peak"]["mean"], arms["protected"]["peak"]["mean"]
-    words = (
+    return (
         f"A network trained on the protected copy peaked at {protected:.0%} on clean test images "
         f"(trained on the originals: {clean:.0%}; guessing: {chance:.0%})."
     )
-    if flags:
-        words += f" Read the flags before relying on this: {', '.join(flag['name'] for flag in flags)}."
-    return words

@@ -105,5 +105,16 @@ def report(
             arms["clean"]["peak"]["runs"], arms["protected"]["peak"]["runs"], test_images
         ),
         "flags": raised,
-        "verdict": measure.verdict(arms, chance, raised),
+        "verdict": measure.verdict(arms, chance),
     }
+
+
+def under_other_labels(document: dict[str, Any], other: dict[str, Any]) -> None:
+    """Adds a verification under an independent labelling: the weaker of the two is the worst case, and flags are shared."""
+    document["independent_labels"] = other["arms"]
+    known = {flag["name"] for flag in document["flags"]}
+    document["flags"] += [flag for flag in other["flags"] if flag["name"] not in known]
+    worst, theirs = document["worst_case"], other["worst_case"]
+    if theirs["relative_accuracy_drop"]["low"] < worst["relative_accuracy_drop"]["low"]:
+        words = f"Under another labelling of the same images a network peaked at {theirs['peak']:.0%}."
+        document["worst_case"] = theirs | {"against": "other labels", "words": words}
