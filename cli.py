@@ -16,8 +16,9 @@ from typing import Any
 
 import click
 
-from unlearnable import __version__, registry
+from unlearnable import registry
 from unlearnable.errors import INTERRUPTED, UnlearnableError
+from unlearnable.version import __version__
 
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 

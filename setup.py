@@ -8,7 +8,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 ROOT = Path(__file__).parent
-VERSION = re.search(r'__version__ = "(.+?)"', (ROOT / "unlearnable/__init__.py").read_text(encoding="utf-8"))
+VERSION = re.search(r'__version__ = "(.+?)"', (ROOT / "unlearnable/version.py").read_text(encoding="utf-8"))
 assert VERSION
 
 setup(

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from release import layout
-from unlearnable import __version__
 from unlearnable.errors import IntegrityError, UsageError, disk_error
 from unlearnable.keys import Key
+from unlearnable.version import __version__
 
 
 @dataclass(frozen=True)

@@ -33,12 +33,12 @@ def imported(path: Path) -> set[str]:
     return {name for name in found if name in known}
 
 
-# the root package only offers its functions lazily, so importing it leads nowhere
-GRAPH = {module_of(path): imported(path) - {"unlearnable"} for path in FILES if module_of(path) != "unlearnable"}
-SCIENCE = [name for name in GRAPH if name.startswith("unlearnable") and name != "unlearnable.api"]
+# `from unlearnable import x` runs the root package, which offers its functions lazily: only x is an import
+GRAPH = {module_of(path): imported(path) - {"unlearnable"} for path in FILES}
+SCIENCE = [name for name in GRAPH if name.startswith("unlearnable") and name not in ("unlearnable.api", "unlearnable")]
 SHIPPING = [name for name in GRAPH if name.startswith("release")]
 RELEASE_MAY = ("unlearnable.types", "unlearnable.errors", "unlearnable.imageio", "unlearnable.budget")
-RELEASE_MAY += ("unlearnable.sources", "unlearnable.registry", "unlearnable.keys")
+RELEASE_MAY += ("unlearnable.sources", "unlearnable.registry", "unlearnable.keys", "unlearnable.version")
 
 
 def reachable(start: str) -> set[str]:

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from typing import Any
 
-__version__ = "0.1.0"
+from unlearnable.version import __version__
+
 __all__ = ["Options", "__version__", "check", "exit_code", "methods", "protect", "verify"]
 
 

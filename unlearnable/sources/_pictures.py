@@ -99,7 +99,7 @@ def _numbers(kind: pa.DataType, depth: int) -> bool:
     if kind.num_fields:
         return any(_numbers(kind.field(i).type, 0) for i in range(kind.num_fields))
     number = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
-    return depth >= 2 and number or depth == 1 and pa.types.is_uint8(kind)
+    return (depth >= 2 and number) or (depth == 1 and pa.types.is_uint8(kind))
 
 
 def _wrapped(kind: pa.DataType) -> pa.DataType | None:
