@@ -10,7 +10,7 @@ from typing import Any
 
 from release import formats, gallery, layout
 from release.build import Built, Settings
-from release.facts import Facts
+from release.facts import Facts, Measured
 from release.manifest import utc_now
 from release.records import Owner, finished, versions
 from release.seal import publish, seal
@@ -73,7 +73,8 @@ def _facts(source: Source, built: Built, settings: Settings, staging: Path, owne
         guaranteed=all(row.lossless for row in built.rows),
         counts={"total": len(built.rows) + len(lost), "protected": len(built.rows), "skipped": len(lost)},
         splits=dict(Counter(split_of[row.id] for row in built.rows)),
-        measured=built.measured(),
+        # a shard whose images were all skipped is still a file, so that the others keep their numbers
+        measured={path: Measured(0) for path in formats.always(source, settings.layout)} | built.measured(),
         versions=versions(),
         commitment=owner.commitment(),
         classes=source.classes,

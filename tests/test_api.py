@@ -402,3 +402,17 @@ def test_a_release_can_be_verified_from_any_folder(tmp_path: Path, monkeypatch: 
 def test_wrong_options_are_refused_at_once(wrong: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
         Options(**wrong)
+
+
+def test_a_shard_of_nothing_but_bad_images_keeps_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from release.formats import parquet
+
+    monkeypatch.setattr(parquet, "MAX_ROWS", 10)
+    source = write_tree(tmp_path / "pictures", classes=3, each=10)
+    for path in (source / "down").iterdir():
+        path.write_bytes(path.read_bytes()[:100])
+    out = tmp_path / "out"
+    document = unlearnable.protect(str(source), out, dataclasses.replace(FAST, layout="parquet"))
+    assert document["images"] == {"total": 30, "protected": 20, "skipped": 10}
+    assert len(list((out / "data").iterdir())) == 3 and unlearnable.check(out)["ok"]
+    assert len(open_source(str(out / "data")).records) == 20

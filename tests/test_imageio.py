@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import struct
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 
@@ -452,3 +454,16 @@ def test_the_view_is_the_one_torchvision_makes(shape: tuple[int, int]) -> None:
     original = pixels(3, *shape)
     trainer = transforms.Compose([transforms.Resize(32), transforms.CenterCrop(32)])
     assert np.array_equal(imageio.trainer_view(original, 32), np.asarray(trainer(Image.fromarray(original))))
+
+
+@pytest.mark.parametrize("shape", [(200_000, 8, 3), (8, 200_000, 1)])
+def test_the_view_of_a_long_strip_takes_little_memory(shape: tuple[int, int, int]) -> None:
+    strip = np.full(shape, 7, dtype=np.uint8)
+    child = "import resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    program = f"import numpy as np; from unlearnable import imageio; {child}; " + (
+        f"view = imageio.trainer_view(np.full({shape}, 7, dtype=np.uint8), 224); {child}"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    before, after = map(int, done.stdout.split())  # kilobytes on Linux
+    assert after - before < 100_000
+    assert (imageio.trainer_view(strip, 32) == 7).all()

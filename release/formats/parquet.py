@@ -43,7 +43,7 @@ def write(root: Path, shard: Shard, source: Source, items: Iterator[Item]) -> li
         return []
     placed: list[Placed] = []
     with whole_file(inside(root, path), durable=True) as file:
-        schema = _table(source, first or [Item(shard.records[0], b"", shard.records[0].id)]).schema
+        schema = _table(source, [first[0] if first else Item(shard.records[0], b"", shard.records[0].id)]).schema
         # Images are compressed already, so what little a slower codec would win is not worth its time.
         with pq.ParquetWriter(file, schema, compression="snappy") as writer:
             for group in itertools.chain([first] if first else [], groups):

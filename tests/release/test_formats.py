@@ -338,6 +338,32 @@ def test_a_folder_shipped_as_parquet_keeps_names_and_classes(tmp_path: Path) -> 
     assert [row["bytes"] for row in got["image"]] == [item.data for item in shipped]
 
 
+def test_a_shard_without_a_row_leaves_no_gap_in_the_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parquet, "MAX_ROWS", 4)
+    source = table_source(tmp_path / "in")
+    shipped, placed = written(source, "parquet", tmp_path / "out", skip=tuple(f"train/{i}" for i in range(4)))
+    assert [place.id for place in placed] == [item.record.id for item in shipped]
+    empty, full = formats.always(source, "parquet")
+    assert formats.always(source, "folder") == []
+    assert set(files(tmp_path / "out")) == {empty, full, "data/test-00000-of-00001.parquet"}
+    assert pq.read_schema(tmp_path / "out" / empty).equals(pq.read_schema(tmp_path / "out" / full), check_metadata=True)
+    assert source.read(source.records[0])[60:200] not in (tmp_path / "out" / empty).read_bytes()
+    again = open_source(str(tmp_path / "out"))
+    assert [again.read(record) for record in again.records] == [i.data for i in shipped]
+    assert again.classes == source.classes
+    card(tmp_path / "out", "parquet", source, placed)
+    assert len(loaded(tmp_path / "out", tmp_path)["train"]) == 4
+
+
+def test_a_named_column_of_plain_bytes_comes_back(tmp_path: Path) -> None:
+    features = datasets.Features({"id": datasets.Value("binary"), "img": datasets.Value("binary")})
+    rows = {"id": [b"a", b"b"], "img": [picture(0), picture(1)]}
+    datasets.Dataset.from_dict(rows, features=features).to_parquet(tmp_path / "in/train.parquet")
+    source = open_source(str(tmp_path / "in"), image_column="img")
+    shipped, placed = written(source, "parquet", tmp_path / "out")
+    assert list(parquet.read(tmp_path / "out", placed)) == [item.data for item in shipped]
+
+
 def test_row_groups_hold_a_hundred_rows_and_files_have_hub_names(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

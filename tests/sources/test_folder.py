@@ -52,7 +52,7 @@ def test_every_file_is_a_record_or_skipped_with_its_reason(tmp_path: Path) -> No
 
 
 def test_odd_names_are_kept_as_they_are(tmp_path: Path) -> None:
-    names = ["a b/ü nicode 日本.png", "a b/new\nline.png", "c/[x]*?.png", "c/'quoted\".png", "c/back\\slash.png"]
+    names = ["a b/ü nicode 日本.png", "a b/new\nline.png", "c/[x]*?.png", "c/'quoted\".png"]
     source = open_source(str(tree(tmp_path, *names)))
     assert ids(source) == sorted(names)
     assert source.classes == ("a b", "c")
@@ -70,6 +70,12 @@ def test_a_name_that_is_not_utf8_is_skipped_and_spelled_out(tmp_path: Path) -> N
     source = open_source(str(tmp_path))
     assert ids(source) == ["a.png"]
     assert "UTF-8" in reasons(source)["bad\\xff.png"]
+
+
+def test_a_name_that_no_release_may_hold_is_skipped(tmp_path: Path) -> None:
+    source = open_source(str(tree(tmp_path, "a.png", "back\\slash.png", "b\\c/d.png")))
+    assert ids(source) == ["a.png"]
+    assert reasons(source) == dict.fromkeys(["back\\slash.png", "b\\c"], "its name holds a backslash; rename it")
 
 
 def test_links_out_of_the_tree_and_loops_are_skipped(tmp_path: Path) -> None:
@@ -167,6 +173,17 @@ def test_flat_and_irregular_trees_have_no_classes(tmp_path: Path, names: list[st
     assert {record.label for record in source.records} == {None}
 
 
+@pytest.mark.parametrize(
+    ("stray", "where"), [("loose.png", "beside the class folders"), ("cat/more/x.png", "below a class folder")]
+)
+@pytest.mark.parametrize("top", ["", "train/"])
+def test_a_few_images_outside_the_class_folders_are_named(tmp_path: Path, stray: str, where: str, top: str) -> None:
+    tree(tmp_path, *(f"{top}{kind}/{i}.png" for kind in ("cat", "dog") for i in range(5)), f"{top}{stray}")
+    with pytest.raises(UsageError, match=rf"(?s){top}{stray} lies {where}.*--labels folders.*--labels none"):
+        open_source(str(tmp_path))
+    assert open_source(str(tmp_path), labels="none").classes is None
+
+
 def test_labels_folders_takes_the_first_level_and_none_takes_nothing(tmp_path: Path) -> None:
     tree(tmp_path, "x/y/a.png", "x/b.png", "z/c.png")
     assert [r.label for r in open_source(str(tmp_path), labels="folders").records] == [0, 0, 1]
@@ -261,7 +278,7 @@ def test_any_file_name_is_found_once_or_skipped_once(tmp_path_factory: pytest.Te
         if len(f"{stem}.png".encode()) < 255:
             (root / f"{stem}.png").write_bytes(picture(0))
     on_disk = sorted(p.name for p in root.iterdir())
-    if not any(not name.startswith(".") for name in on_disk):
+    if all(name.startswith(".") or "\\" in name for name in on_disk):
         return
     source = open_source(str(root))
     assert sorted(ids(source) + list(reasons(source))) == on_disk

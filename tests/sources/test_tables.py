@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import pickle
 import time
 from collections.abc import Callable
@@ -177,6 +178,73 @@ def test_another_column_of_pictures_is_never_published(tmp_path) -> None:
     assert [skip.id for skip in source.skipped] == ["column original", "column thumb"]
     assert source.extra_columns() == ("n",)
     assert source.table(source.records, [b"", b""], ["a", "b"]).column_names == ["image", "n"]
+
+
+def test_columns_of_pixels_and_of_encoded_images_are_never_published(tmp_path) -> None:
+    text = [base64.b64encode(picture(i)).decode() for i in range(2)]
+    spec = parquet(
+        tmp_path,
+        image=images(2),
+        raw=pa.array([[1, 2]] * 2, pa.list_(pa.uint8())),
+        fixed=pa.array([[1, 2]] * 2, pa.list_(pa.uint8(), 2)),
+        large=pa.array([[1, 2]] * 2, pa.large_list(pa.uint8())),
+        matrix=pa.array([[[1, 2]]] * 2),
+        inside=pa.array([{"a": [[0.5]]}] * 2),
+        tensor=pa.ExtensionArray.from_storage(
+            pa.fixed_shape_tensor(pa.float32(), [1, 2]), pa.array([[1, 2]] * 2, pa.list_(pa.float32(), 2))
+        ),
+        coded=pa.array([b"x", b"y"]).dictionary_encode(),
+        base=pa.array([None, text[1]]),
+        uri=pa.array([f"data:image/png;base64,{t}" for t in text]),
+        untyped=pa.array([f"data:;base64,{t}" for t in text]),
+        lines=pa.array([base64.encodebytes(picture(i)).decode() for i in range(2)]),
+        talk=pa.array([[{"content": t}] for t in text]),
+        box=pa.array([[1, 2], [3, 4]]),
+        caption=pa.array(["a" * 60, "data: none"]),
+        code=pa.array([base64.b64encode(b"no picture at all, but text " * 2).decode(), ""]),
+    )
+    source = open_source(spec, labels="none")
+    assert source.extra_columns() == ("box", "caption", "code")
+    assert all(skip.id.startswith("column ") and not skip.image for skip in source.skipped)
+    assert len(source.skipped) == 12
+    release = source.table(source.records, [b"", b""], ["a", "b"])
+    assert release.column_names == ["image", "box", "caption", "code"]
+
+
+def test_arrays_of_datasets_are_never_published(tmp_path) -> None:
+    features = datasets.Features({"image": datasets.Image(), "clean": datasets.Array3D((1, 2, 3), "float32")})
+    rows = {"image": [{"bytes": picture(i), "path": None} for i in range(12)], "clean": [[[[0, 1, 2]] * 2]] * 12}
+    dataset(rows, features).to_parquet(tmp_path / "in/train.parquet")
+    dataset(rows, features).save_to_disk(tmp_path / "saved")
+    for spec in ("in", "saved"):
+        assert [skip.id for skip in open_source(str(tmp_path / spec)).skipped] == ["column clean"]
+
+
+def test_no_note_of_another_tool_reaches_a_release(tmp_path) -> None:
+    note = {b"sha256_of_originals": b"secret"}
+    child = pa.field("item", pa.int64(), metadata=note)
+    kind = pa.struct([pa.field("bytes", pa.binary(), metadata=note), pa.field("path", pa.string())])
+    inner = pa.struct([pa.field("x", pa.int64(), metadata=note), pa.field("m", pa.map_("string", child))])
+    columns = [("image", kind), ("box", pa.list_(child)), ("large", pa.large_list(child)), ("s", inner)]
+    schema = pa.schema([pa.field(n, k, metadata=note) for n, k in columns], {b"source": b"secret", **note})
+    image = {"bytes": picture(0), "path": None}
+    table = pa.table({"image": [image], "box": [[1]], "large": [[1]], "s": [{"x": 1, "m": [("a", 1)]}]}, schema=schema)
+    pq.write_table(table, tmp_path / "train.parquet")
+    source = open_source(str(tmp_path))
+    made = source.table(source.records, [b"new"], ["a.png"])
+    assert set(made.schema.metadata) == {b"huggingface", b"unlearnable:image"}
+    pq.write_table(made, tmp_path / "out.parquet")
+    written = pq.read_schema(tmp_path / "out.parquet")
+    assert set(written.metadata) == {b"huggingface", b"unlearnable:image"}
+    assert b"secret" not in written.serialize().to_pybytes() + (tmp_path / "out.parquet").read_bytes()
+    assert written.remove_metadata().equals(table.schema.remove_metadata())
+
+
+def test_paths_that_no_row_has_become_strings(tmp_path) -> None:
+    pq.write_table(pa.table({"image": [{"bytes": picture(0), "path": None}]}), tmp_path / "train.parquet")
+    source = open_source(str(tmp_path))
+    table = source.table(source.records, [b"new"], ["a.png"])
+    assert table.column("image").to_pylist() == [{"bytes": b"new", "path": "a.png"}]
 
 
 def test_a_column_of_plain_bytes_can_be_named(tmp_path) -> None:

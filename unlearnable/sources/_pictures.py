@@ -27,29 +27,31 @@ class _Columns(Protocol):
     def batches(self, column: str) -> Iterator[pa.ChunkedArray]: ...
 
 
-def samples(schema: pa.Schema, splits: Iterable[_Columns]) -> dict[str, list[Any]]:
-    """The first values of each column that holds text, from every split."""
-    text = [field.name for field in schema if _holds(field.type, _is_text)]
-    parts = list(splits)
-    return {name: list(chain.from_iterable(_first(part, name) for part in parts)) for name in text}
-
-
 def unpublishable(
-    schema: pa.Schema, features: Mapping[str, Any], image: str, samples: Mapping[str, list[Any]]
+    schema: pa.Schema, features: Mapping[str, Any], image: str, splits: Iterable[_Columns]
 ) -> list[Skipped]:
     """Columns that stay out of every release, by their type, their feature or the first of their values."""
+    parts = list(splits)
     out = []
     for field in schema:
-        feature = json.dumps(features.get(field.name, {}))
-        raw = '"Audio"' not in feature and _holds(field.type, _is_raw)
-        shown = raw or _numbers(field.type, 0) or any(kind in feature for kind in _FEATURES)
-        if field.name != image and (shown or any(_is_picture(t) for t in _texts(samples.get(field.name)))):
+        if field.name != image and _may_show(field, json.dumps(features.get(field.name, {})), parts):
             reason = "may hold pictures, which would be published unprotected; left out"
             out.append(Skipped(f"column {field.name}", reason, image=False))
     return out
 
 
+def _may_show(field: pa.Field, feature: str, parts: Iterable[_Columns]) -> bool:
+    if _numbers(field.type, 0) or any(kind in feature for kind in _FEATURES):
+        return True
+    if _holds(field.type, _is_raw):
+        return '"Audio"' not in feature
+    if not _holds(field.type, _is_text):
+        return False
+    return any(_is_picture(text) for part in parts for value in _first(part, field.name) for text in _texts(value))
+
+
 def _first(part: _Columns, name: str) -> Iterator[Any]:
+    """Values of one split's column, missing ones not counted."""
     values = chain.from_iterable(column.drop_null().slice(0, _SAMPLE).to_pylist() for column in part.batches(name))
     return islice(values, _SAMPLE)
 
@@ -99,7 +101,7 @@ def _numbers(kind: pa.DataType, depth: int) -> bool:
     if kind.num_fields:
         return any(_numbers(kind.field(i).type, 0) for i in range(kind.num_fields))
     number = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
-    return (depth >= 2 and number) or (depth == 1 and pa.types.is_uint8(kind))
+    return bool((depth >= 2 and number) or (depth >= 1 and pa.types.is_uint8(kind)))
 
 
 def _wrapped(kind: pa.DataType) -> pa.DataType | None:
@@ -112,9 +114,9 @@ def _wrapped(kind: pa.DataType) -> pa.DataType | None:
 
 
 def _is_list(pa: Any, kind: pa.DataType) -> bool:
-    tests = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
-    tests += (pa.types.is_list_view, pa.types.is_large_list_view)
-    return any(test(kind) for test in tests)
+    types = pa.types
+    fixed = types.is_fixed_size_list(kind) or types.is_list_view(kind) or types.is_large_list_view(kind)
+    return bool(fixed or types.is_list(kind) or types.is_large_list(kind))
 
 
 def _is_raw(kind: pa.DataType) -> bool:

@@ -58,8 +58,9 @@ class TableSource:
         self._features = _schema.features(schema)
         self._image = _columns.image_column(schema, self._features, options.image_column)
         self._label = _columns.label_column(schema, self._features, options)
-        samples = _pictures.samples(schema, self._splits.values())
-        self.skipped: Sequence[Skipped] = _pictures.unpublishable(schema, self._features, self._image, samples)
+        self.skipped: Sequence[Skipped] = _pictures.unpublishable(
+            schema, self._features, self._image, self._splits.values()
+        )
         left_out = {skip.id.removeprefix("column ") for skip in self.skipped}
         self._columns = [name for name in schema.names if name not in left_out]
         for split, rows in self._splits.items():
