@@ -62,8 +62,8 @@ def make(
 
 
 def quick(train_images: int) -> Recipe:
-    """10 epochs of 10,000 images, 24 of 1,350, 30 of 860 and fewer: a minute or less a run on one core."""
-    epochs = min(30, max(10, round(880 / math.sqrt(max(1, train_images)))))
+    """10 epochs of 10,000 images, 27 of 1,350, 30 of 1,100 and fewer: a minute or less a run on one core."""
+    epochs = min(30, max(10, round(1000 / math.sqrt(max(1, train_images)))))
     batch = 128 if train_images >= 4000 else 64 if train_images >= 400 else 32
     return Recipe(epochs=epochs, batch=batch)
 
