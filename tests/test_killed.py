@@ -65,4 +65,4 @@ def test_killed_while_writing_it_resumes(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_killed_at_many_random_moments_it_resumes(tmp_path: Path) -> None:
     rng = random.Random(0)
-    kill_and_resume(tmp_path, [rng.uniform(0.3, 1.05) for _ in range(25)])
+    kill_and_resume(tmp_path, [rng.uniform(0.3, 1.05) for _ in range(12)])
