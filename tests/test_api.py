@@ -243,12 +243,41 @@ def test_verify_reads_the_shipped_bytes(proven: tuple[Path, Path, dict[str, Any]
         unlearnable.verify(forged, seeds=1)
 
 
-def test_held_out_images_ship_protected_but_teach_nobody(proven: tuple[Path, Path, dict[str, Any]]) -> None:
-    _, out, _ = proven
-    parts = json.loads((layout.owner_folder(out) / layout.STATE / layout.RECEIPT).read_text())["parts"]
-    ids = [set(parts[name]) for name in ("train", "select", "test")]
-    assert not ids[0] & ids[1] and not ids[0] & ids[2] and not ids[1] & ids[2]
-    assert {f"data/{i}" for i in set.union(*ids)} == set(data(out))
+def test_held_out_images_ship_protected_but_teach_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What reaches `fit`, surrogates, `auto` and victims is written down, and the test part is not in it."""
+    from unlearnable import auto, craft, learn
+
+    taught: set[str] = set()
+    surrogate_test: list[int] = []
+    fit, perturbed, trainer = craft.fit, auto.perturbed, learn.trainer
+
+    def spy_fit(method: Any, batch: Any, *rest: Any) -> Any:
+        taught.update(batch.ids if batch is not None else ())
+        return fit(method, batch, *rest)
+
+    def spy_perturbed(looks: Any, *rest: Any) -> Any:
+        taught.update(record.id for record in looks.records)
+        return perturbed(looks, *rest)
+
+    def spy_trainer(held: Any, *rest: Any, **more: Any) -> Any:
+        surrogate_test.append(len(held[0]))
+        return trainer(held, *rest, **more)
+
+    monkeypatch.setattr(craft, "fit", spy_fit)
+    monkeypatch.setattr(auto, "perturbed", spy_perturbed)
+    monkeypatch.setattr(learn, "trainer", spy_trainer)
+    monkeypatch.setattr(auto, "_FEW", 5)
+    source = write_tree(tmp_path / "pictures", each=40)
+    crafted = Options(method="targeted", set={"net": "small", "steps": "1"}, verify="none")
+    for name, options in (("auto", Options(seeds=1, auto_seconds=5)), ("crafted", crafted)):
+        taught.clear()
+        unlearnable.protect(str(source), tmp_path / name, options)
+        receipt = layout.owner_folder(tmp_path / name) / layout.STATE / layout.RECEIPT
+        parts = {part: set(ids) for part, ids in json.loads(receipt.read_text())["parts"].items() if part != "how"}
+        assert taught and taught <= parts["train"]
+        assert not parts["test"] & (parts["train"] | parts["select"])
+        assert {f"data/{i}" for i in set.union(*parts.values())} == set(data(tmp_path / name))
+    assert surrogate_test == [len(parts["select"])]
 
 
 def test_images_without_labels_are_protected_by_clusters(tree: Path, tmp_path: Path) -> None:
