@@ -20,7 +20,7 @@ def part(each: int, start: int) -> tuple[Looks, torch.Tensor]:
     )
     labels = torch.arange(3).repeat_interleave(each)
     records = tuple(Record(f"train/{start + i}", "train", int(label)) for i, label in enumerate(labels))
-    return Looks(records, images, (16,) * len(images)), labels
+    return Looks(records, images), labels
 
 
 def choose(seconds: float, each: int = 40) -> auto.Choice:

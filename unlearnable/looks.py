@@ -23,28 +23,27 @@ PHOTO_WORKING_SIZE = 224
 
 @dataclass(frozen=True)
 class Looks:
-    """Decodable records and their pictures. images: (N, 3, V, V) uint8; sides: the longest side of each original."""
+    """Decodable records and their pictures. images: (N, 3, V, V) uint8."""
 
     records: tuple[Record, ...]
     images: Tensor
-    sides: tuple[int, ...]
 
     def pick(self, chosen: Sequence[int]) -> Looks:
         where = torch.as_tensor(list(chosen), dtype=torch.long)
-        return Looks(tuple(self.records[i] for i in chosen), self.images[where], tuple(self.sides[i] for i in chosen))
+        return Looks(tuple(self.records[i] for i in chosen), self.images[where])
 
     def __len__(self) -> int:
         return len(self.records)
 
 
 def view_size(source: Source) -> tuple[int, int]:
-    """(view, working) sizes for a source, from its first readable images.
+    """(view, working) sizes for a source, from some twenty to forty images spread over it.
 
     Small images are viewed and perturbed at their own longest side, photos viewed at 64 and perturbed at 224. Raises
-    UsageError when none of the first hundred images can be read.
+    UsageError when none of those can be read.
     """
     longest, seen, why = 0, 0, ""
-    for record in source.records[:: max(1, len(source.records) // 20)][:100]:
+    for record in source.records[:: max(1, len(source.records) // 20)]:
         try:
             picture = imageio.decode(source.read(record), record.id)
         except ImageError as error:
@@ -67,7 +66,6 @@ def look(
     view = view or imageio.trainer_view
     kept: list[Record] = []
     images: list[Pixels] = []
-    sides: list[int] = []
     for record in records:
         each()
         try:
@@ -76,8 +74,7 @@ def look(
             continue
         kept.append(record)
         images.append(view(pixels, size))
-        sides.append(max(pixels.shape[:2]))
-    return Looks(tuple(kept), to_tensor(images, size), tuple(sides))
+    return Looks(tuple(kept), to_tensor(images, size))
 
 
 def to_tensor(images: Sequence[Pixels], size: int) -> Tensor:

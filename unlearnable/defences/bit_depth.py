@@ -1,6 +1,6 @@
 """Keeps the top bits of every channel (posterise): small steps vanish.
 
-PAPER: Liu et al. 2023, "Image Shortcut Squeezing", arXiv 2301.13838 (bit depth reduction, 2 bits).
+Liu et al. 2023, "Image Shortcut Squeezing", arXiv 2301.13838 (bit depth reduction, 2 bits).
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+PAPER = "Liu et al. 2023, arXiv 2301.13838"
 CHEAP = True
 PRESETS: dict[str, dict[str, int]] = {"bit_depth2": {"bits": 2}}
 

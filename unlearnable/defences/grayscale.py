@@ -1,6 +1,6 @@
 """Trains on luma only (ITU-R 601, copied to three channels).
 
-PAPER: Liu et al. 2023, "Image Shortcut Squeezing", arXiv 2301.13838. Undoes perturbations that live in colour; costs a
+Liu et al. 2023, "Image Shortcut Squeezing", arXiv 2301.13838. Undoes perturbations that live in colour; costs a
 clean trainer a few points. The test images stay in colour, as in the paper.
 """
 
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+PAPER = "Liu et al. 2023, arXiv 2301.13838"
 CHEAP = True
 PRESETS: dict[str, dict[str, object]] = {"grayscale": {}}
 

@@ -1,6 +1,6 @@
 """Compresses every training image once with JPEG, chroma halved (4:2:0), before any other augmentation.
 
-PAPER: Liu et al. 2023, "Image Shortcut Squeezing", arXiv 2301.13838. Quality 10 alone restores most of the accuracy that
+Liu et al. 2023, "Image Shortcut Squeezing", arXiv 2301.13838. Quality 10 alone restores most of the accuracy that
 published poisons take away.
 """
 
@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+PAPER = "Liu et al. 2023, arXiv 2301.13838"
 CHEAP = True
 PRESETS: dict[str, dict[str, int]] = {
     "jpeg10": {"quality": 10},
