@@ -23,3 +23,9 @@ def tree(tmp_path: Path) -> Path:
 @pytest.fixture
 def pixels() -> Callable[[Path], np.ndarray]:
     return lambda path: np.asarray(Image.open(path))
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests share a cache for one run and never see the owner's."""
+    monkeypatch.setenv("UNLEARNABLE_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))

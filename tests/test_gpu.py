@@ -34,7 +34,7 @@ def test_victims_learn_on_the_device(name: str) -> None:
 def test_methods_make_perturbations_on_the_device(preset: str) -> None:
     images, labels = data()
     key = Key(bytes(range(32)))
-    surrogates = trainer(data(20, 500), 3, seed=1, device=CUDA, tell=lambda message: None)
+    surrogates = trainer(data(20, 500), 3, device=CUDA, tell=lambda message: None)
     context = Context(key, ("a", "b", "c"), 8, 32, "cuda", surrogates)
     method = craft.resolve(None, preset, {"net": "small"} if preset != "r16" else {})
     batch = Batch(tuple(f"train/{i}" for i in range(len(images))), images, labels)

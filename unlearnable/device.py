@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import torch
 
-from unlearnable.errors import UsageError
+from unlearnable.errors import UnlearnableError, UsageError
 
 
 def pick(name: str) -> torch.device:
@@ -65,6 +65,39 @@ def stopped() -> bool:
     """Whether the `side_by_side` that this thread works for has been given up. Long work asks now and then."""
     stop: threading.Event | None = getattr(_worker, "stop", None)
     return stop is not None and stop.is_set()
+
+
+def out_of_memory(why: BaseException) -> bool:
+    """Whether a computation failed for want of memory, on a GPU or in the machine."""
+    return isinstance(why, torch.OutOfMemoryError | MemoryError) or (
+        isinstance(why, RuntimeError) and "can't allocate memory" in str(why)
+    )
+
+
+def in_parts(
+    work: Callable[[slice], _Result], count: int, size: int, tell: Callable[[str], None] = lambda message: None
+) -> list[_Result]:
+    """Results of `work` on slices of at most `size` that cover 0..count; where memory runs out, on half as many at once."""
+    results: list[_Result] = []
+    first = 0
+    while first < count:
+        part = slice(first, min(first + size, count))
+        try:
+            results.append(work(part))
+        except (RuntimeError, MemoryError) as why:
+            if not out_of_memory(why):
+                raise
+            if size == 1:
+                raise UnlearnableError(
+                    "One image alone does not fit in the memory.", "Choose a smaller --size, or another --device."
+                ) from why
+            size = (min(size, count - first) + 1) // 2
+            tell(f"out of memory: going on with {size} images at once")
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+        else:
+            first = part.stop
+    return results
 
 
 def describe(device: torch.device) -> str:

@@ -31,7 +31,7 @@ def learn(
     else:
         learned = study.study(source, options, key, tell)
         size = learned.working
-    context = replace(context_of(source, key, options.eps, size, options.clusters), device=str(pick(options.device)))
+    context = replace(context_of(source, key, options.levels, size, options.clusters), device=str(pick(options.device)))
     if saved.exists():
         crafter = craft.load(saved, context)
         return crafter, learned and replace(learned, labeller=crafter.labeller, independent=crafter.independent), None
@@ -77,7 +77,6 @@ def _fit(method: Method, learned: Study | None, context: Context, tell: Tell) ->
     surrogates = trainer(
         (held.images, held.labels),
         len(context.classes),
-        seed=context.key.seed("surrogate"),
         device=pick(context.device),
         tell=say,
     )

@@ -10,6 +10,7 @@ import ast
 import difflib
 import importlib
 import pkgutil
+import re
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -20,6 +21,8 @@ from unlearnable.errors import UsageError
 
 _ROOT = Path(__file__).resolve().parent
 _NOUN = {"poisons": "method", "defences": "defence", "nets": "network", "sources": "source"}
+_FILES = (".safetensors", ".pt", ".pth")  # of weights
+HUB = "hf://"
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,73 @@ def nearest(name: str, known: list[str]) -> str:
     return f"{guess}Known: {', '.join(known)}."
 
 
+@dataclass(frozen=True)
+class Net:
+    """A network as `--victim` and `--set net=` spell it: [frozen:]NAME[@WEIGHTS]."""
+
+    name: str
+    weights: str = ""  # a file, hf://OWNER/NAME[@REVISION]/FILE, or torchvision's name for them; "" is from scratch
+    frozen: bool = False  # the weights stay as they are, and only a last layer on them is trained
+
+    @property
+    def shown(self) -> str:
+        """The spec as others may read it: of a file no folders."""
+        weights = Path(self.weights).name if is_file(self.weights) else self.weights
+        return ("frozen:" if self.frozen else "") + self.name + (f"@{weights}" if weights else "")
+
+
+def network(spec: str) -> Net:
+    """What a spec asks for. Raises UsageError for a name that is none; imports torchvision for one without a file here."""
+    name, at, weights = spec.removeprefix("frozen:").partition("@")
+    net = Net(name, weights, spec.startswith("frozen:"))
+    known = names("nets")
+    if name not in known:
+        from torchvision import models
+
+        others = models.list_models(module=models)
+        if name not in others:
+            close = difflib.get_close_matches(name, sorted({*known, *others}), n=1, cutoff=0.5)
+            guess = f"Did you mean {close[0]!r}? " if close else ""
+            hint = f"{guess}Known: {', '.join(known)}, and every classification network of torchvision."
+            raise UsageError(f"There is no network called {name!r}.", hint)
+    elif weights and describe("nets", name).facts.get("WEIGHTS") is False:
+        raise UsageError(f"{name} is not torchvision's: no weights fit it.", f"Name it without: {name}")
+    if (at or net.frozen) and not weights:
+        raise UsageError(f"{spec} names no weights.", f"Write {'frozen:' * net.frozen}{name}@FILE or @DEFAULT.")
+    return net
+
+
+def require_network(spec: str) -> None:
+    """Refuses a network that does not exist, or whose weights plainly do not, before any work; fetches nothing."""
+    net = network(spec)
+    if not net.weights:
+        return
+    if net.weights.startswith(HUB):
+        hub_file(net.weights)
+    elif is_file(net.weights):
+        if not Path(net.weights).is_file():
+            raise UsageError(f"There is no file {net.weights}, which {net.name} is to start from.")
+    else:
+        from torchvision import models
+
+        known = list(models.get_model_weights(net.name).__members__)
+        if net.weights not in known:
+            hint = nearest(net.weights, known) + f" Or a file: {', '.join(_FILES)}."
+            raise UsageError(f"torchvision has no weights {net.weights!r} of {net.name}.", hint)
+
+
+def is_file(weights: str) -> bool:
+    return not weights.startswith(HUB) and weights.endswith(_FILES)
+
+
+def hub_file(address: str) -> tuple[str, str | None, str]:
+    """Repository, revision and file of an hf:// address. Raises UsageError for another spelling."""
+    found = re.fullmatch(HUB + r"([\w-][\w.-]*/[\w-][\w.-]*)(?:@([^/]+))?/(.+)", address)
+    if found is None or not address.endswith(_FILES):
+        raise UsageError(f"{address} is no file of weights on the Hub.", f"Write {HUB}OWNER/NAME/FILE{_FILES[0]}.")
+    return found[1], found[2], found[3]
+
+
 @cache
 def describe(kind: str, name: str) -> Described:
     """Reads a method's file without importing it."""
@@ -81,7 +151,7 @@ def describe(kind: str, name: str) -> Described:
             if isinstance(target, ast.Name) and target.id.isupper() and not target.id.startswith("_"):
                 facts[target.id] = _literal(node.value)
         elif isinstance(node, ast.ClassDef) and node.name == "Params":
-            params = _fields(node)
+            params = _fields(kind, node)
     return Described(name, summary, params, facts.pop("PRESETS", None) or {}, facts)
 
 
@@ -101,12 +171,18 @@ def _literal(node: ast.expr) -> Any:
         return None  # computed at import: not part of the description
 
 
-def _fields(node: ast.ClassDef) -> tuple[Field, ...]:
-    """Annotated fields of a Params class; the string after a field is its help."""
-    out = []
+def _fields(kind: str, node: ast.ClassDef) -> tuple[Field, ...]:
+    """Annotated fields of a Params class, after those of a shared base (`_pgd.Params`); the string after one is its help."""
+    out: dict[str, Field] = {}
+    for base in node.bases:
+        if isinstance(base, ast.Attribute) and isinstance(base.value, ast.Name):
+            tree = ast.parse((_ROOT / kind / f"{base.value.id}.py").read_text(encoding="utf-8"))
+            shared = next(part for part in tree.body if isinstance(part, ast.ClassDef) and part.name == base.attr)
+            out |= {field.name: field for field in _fields(kind, shared)}
     following = [*node.body[1:], None]
     for item, after in zip(node.body, following, strict=True):
         if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name) and item.value is not None:
             doc = after.value.value if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant) else ""
-            out.append(Field(item.target.id, ast.unparse(item.annotation), _literal(item.value), str(doc)))
-    return tuple(out)
+            name = item.target.id
+            out[name] = Field(name, ast.unparse(item.annotation), _literal(item.value), str(doc))
+    return tuple(out.values())

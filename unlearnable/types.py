@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from unlearnable.keys import Key
 
 Pixels: TypeAlias = NDArray[np.uint8]  # (H, W, C), upright; C is 1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha
-Levels: TypeAlias = NDArray[np.int8]  # (H, W, C) whole grey levels to add; C is 1 or 3
+Levels: TypeAlias = NDArray[np.int16]  # (H, W, C) whole grey levels to add, -255..255; C is 1 or 3
 State: TypeAlias = dict[
     str, Any
 ]  # what a poison's `fit` found: tensors, numbers, strings, nested dicts and lists of them
@@ -90,11 +90,23 @@ class Batch:
 
 
 class TrainSurrogate(Protocol):
-    def __call__(self, data: Batch, net: str, *, epochs: int | None = None) -> tuple[Any, float]:
+    def __call__(
+        self,
+        data: Batch,
+        net: str,
+        *,
+        number: int = 0,
+        epochs: int | None = None,
+        milestones: tuple[float, ...] | None = None,
+        robust: float = 0.0,
+        checkpoints: int = 1,
+    ) -> tuple[list[Any], float]:
         """Trains network `net` on clean data with early stopping; returns it in eval mode and its held-out accuracy.
 
-        The network maps (N, 3, S, S) floats in [0, 1] to logits (N, K); normalisation is inside it. Raises TrainingError
-        when it stays below twice chance.
+        The network maps (N, 3, S, S) floats in [0, 1] to logits (N, K); normalisation is inside it. number: which of
+        several seeds; milestones: fractions of the epochs after which the learning rate falls; robust: radius in [0, 1]
+        of adversarial training; checkpoints: how many networks, equally spaced in the training (1: its best epoch).
+        Raises TrainingError when it stays below twice chance.
         """
 
 

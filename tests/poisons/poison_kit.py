@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from typing import Any
 
 import torch
 
-from unlearnable import nets, train
+from unlearnable import adversarial, nets, train
 from unlearnable.keys import Key
 from unlearnable.nets import Network
 from unlearnable.types import Batch, Context
@@ -27,12 +28,32 @@ def separable(count: int, size: int = 16, classes: int = 3, seed: int = 0, contr
     return Batch(tuple(f"train/{seed}-{i}.png" for i in range(count)), images.clamp(0, 255).byte(), labels)
 
 
-def surrogate(data: Batch, net: str, *, epochs: int | None = None) -> tuple[Network, float]:
-    """A train_surrogate: a network that is trained for a few epochs, without a held-out part."""
-    network = nets.create(net, int(data.labels.max()) + 1, data.images.shape[-1], seed=1)
+def surrogate(
+    data: Batch,
+    net: str,
+    *,
+    number: int = 0,
+    epochs: int | None = None,
+    milestones: tuple[float, ...] | None = None,
+    robust: float = 0.0,
+    checkpoints: int = 1,
+) -> tuple[list[Network], float]:
+    """A train_surrogate: networks that are trained for a few epochs, without a held-out part."""
+    network = nets.create(net, int(data.labels.max()) + 1, data.images.shape[-1], seed=1 + number)
     recipe = train.Recipe(epochs=epochs or 12, batch=15, learning_rate=0.05, augment="none")
-    train.train(network, data.images, data.labels, recipe, seed=2)
-    return network, train.accuracy(network, data.images, data.labels)
+    objective = adversarial.objective(robust, 3, steps=3) if robust else train.cross_entropy
+    kept = []
+    train.train(
+        network,
+        data.images,
+        data.labels,
+        recipe,
+        seed=2 + number,
+        objective=objective,
+        on_epoch=lambda epoch, history: kept.append(copy.deepcopy(network)),
+    )
+    chosen = [round(len(kept) * (i + 1) / checkpoints) - 1 for i in range(checkpoints)]
+    return [kept[i].eval() for i in chosen], train.accuracy(network, data.images, data.labels)
 
 
 def context(**changes: Any) -> Context:

@@ -9,7 +9,7 @@ from poison_kit import context, separable, take
 from torch.nn import functional as F
 
 from unlearnable import train
-from unlearnable.poisons import _pgd, error_min
+from unlearnable.poisons import _surrogates, error_min
 from unlearnable.poisons.error_min import Params
 from unlearnable.types import Batch, State
 
@@ -27,7 +27,7 @@ QUICK = {"net": "small", "train_steps": 20, "batch": 20, "rounds": 20}
 
 def losses(state: State, batch: Batch, delta: torch.Tensor) -> tuple[float, float]:
     """Of the final network, clean and under the noise."""
-    net = _pgd.unpack(state, context())
+    (net,) = _surrogates.unpack(state, context())
     noisy = (batch.images.float() + (delta * 255).round()).clamp(0, 255).byte()
     return tuple(F.cross_entropy(train.predict(net, x), batch.labels).item() for x in (batch.images, noisy))  # type: ignore[return-value]
 
@@ -84,7 +84,7 @@ def test_one_class_wise_step_is_the_mean_of_the_images_steps(monkeypatch: pytest
     monkeypatch.setattr(error_min, "_CLASS_BATCHES", 1)
     data, where, params = hard(30), context(), Params(net="small", level="class", subset=1.0, batch=30)
     state = error_min.fit(data, replace(params, rounds=1, train_steps=1), where)
-    net = _pgd.unpack(state, where)
+    (net,) = _surrogates.unpack(state, where)
     noise = error_min._ClassNoise(data, params, where)
     noise.improve(net)
     for label in range(3):

@@ -18,10 +18,14 @@ from unlearnable.types import Batch, Context, State
 NAMES = registry.names("poisons")
 # (method, parameters) that are tried: every method at its defaults, cut down where it trains
 CASES: list[tuple[str, dict[str, Any]]] = [
+    ("cw", {"net": "small", "steps": 3}),
     ("error_min", {"net": "small", "rounds": 2, "train_steps": 2, "steps": 2, "batch": 16}),
     ("error_min", {"net": "small", "rounds": 2, "train_steps": 2, "level": "class", "batch": 16}),
+    ("fgsm", {"net": "small"}),
+    ("hypocritical", {"net": "small", "steps": 3}),
     ("low_frequency", {}),
     ("low_frequency", {"n": 2, "scaling": "sign"}),
+    ("mi_fgsm", {"net": "small", "steps": 3}),
     ("random_noise", {}),
     ("random_noise", {"level": "class"}),
     ("regions", {}),
@@ -29,6 +33,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("regions", {"count": 1024}),
     ("targeted", {"net": "small", "steps": 3, "batch": 16}),
     ("targeted", {"net": "small", "steps": 2, "restarts": 2}),
+    ("targeted", {"net": "small*2", "steps": 2}),
     ("untargeted", {"net": "small", "steps": 3}),
 ]
 CASES += [(name, {}) for name in NAMES if name not in {method for method, _ in CASES}]

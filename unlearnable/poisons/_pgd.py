@@ -7,37 +7,71 @@ does not depend on the batch it comes in (but for the last bits of floating poin
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.fx.experimental.optimization import fuse
 from torch.nn import functional as F
 
-from unlearnable import nets
-from unlearnable.device import autocast
-from unlearnable.errors import UsageError
+from unlearnable.device import autocast, in_parts
+from unlearnable.errors import TrainingError
 from unlearnable.keys import Key
 from unlearnable.nets import Network
+from unlearnable.poisons import _surrogates
+from unlearnable.poisons._derange import derangement
 from unlearnable.types import Batch, Context, State
 
-Loss = Callable[[Tensor, Tensor], Tensor]  # (logits (N, K), wanted (N,)) -> (N,), to be made small
+# (network, images (N, 3, S, S) in [0, 1], wanted (N,) -> (N,), to be made small
+Loss = Callable[[Network, Tensor, Tensor], Tensor]
 
 SHIFT = 4 / 32  # of the side: how far the augmentation moves an image, per axis and direction
 
 
-def toward(logits: Tensor, wanted: Tensor) -> Tensor:
-    """Small when the images are read as `wanted`."""
-    return F.cross_entropy(logits.float(), wanted, reduction="none")
+def toward(net: Network, seen: Tensor, wanted: Tensor) -> Tensor:
+    """Cross entropy: small when the images are read as `wanted`."""
+    return F.cross_entropy(net(seen).float(), wanted, reduction="none")
 
 
-def away(logits: Tensor, unwanted: Tensor) -> Tensor:
+def away(net: Network, seen: Tensor, unwanted: Tensor) -> Tensor:
     """Small when the images are not read as `unwanted`."""
-    return -toward(logits, unwanted)
+    return -toward(net, seen, unwanted)
+
+
+def margin(net: Network, seen: Tensor, wanted: Tensor) -> Tensor:
+    """How far the best other logit is above the wanted one (Carlini and Wagner 2017, arXiv 1608.04644, f6 without a floor)."""
+    logits = net(seen).float()
+    own = F.one_hot(wanted, logits.shape[1]).bool()
+    return logits.masked_fill(own, -torch.inf).amax(1) - logits[own]
+
+
+@dataclass(frozen=True)
+class Params:
+    """What all poisons crafted by signed steps can be told."""
+
+    net: str = "resnet18"
+    "network that the noise is crafted on, trained on the clean images first; several with +, seeds with *3"
+
+    steps: int = 250
+    "gradient steps for each image and restart"
+
+    step: float = 0.0
+    "length of a step as a share of the budget; 0 is 0.05, or 2.5 / steps where that is more"
+
+    restarts: int = 1
+    "noisy starts to choose from; the paper has 8, at 8 times the cost"
+
+    batch: int = 0
+    "images attacked at once: memory against speed; 0 is 128 on a CPU, 512 on a GPU"
+
+    def __post_init__(self) -> None:
+        _surrogates.members(self.net)
+        check_ranges(self.steps, self.step, self.restarts, self.batch)
+
+    def step_size(self) -> float:
+        """The step in budgets; steps of 1/20 would leave most of the starting noise where there are few of them."""
+        return self.step or max(0.05, 2.5 / self.steps)
 
 
 @dataclass(frozen=True)
@@ -47,35 +81,57 @@ class Descent:
     loss: Loss
     steps: int
     step: float
+    momentum: float = 0.0  # of gradients that are divided by their L1 norm (MI-FGSM); 0 is none
     box: bool = True
     half: bool = True  # bfloat16 convolutions; off in tests against slow arithmetic
 
     def run(
-        self, net: Network, images: Tensor, wanted: Tensor, start: Tensor, eps: float, draws: Tensor | None
+        self,
+        networks: Sequence[Network],
+        images: Tensor,
+        wanted: Tensor,
+        start: Tensor,
+        eps: float,
+        draws: Tensor | None,
     ) -> Tensor:
         """The perturbations (N, 3, S, S) that `steps` steps from `start` lead to.
 
         images: (N, 3, S, S) uint8; wanted: (N,) for the loss; draws: (steps, N, 3) for `augment`, None for none. All on
-        the network's device; nothing is copied between devices inside the loop. The network must be frozen (`freeze`).
+        the networks' device; nothing is copied between devices inside the loop. Networks must be frozen. An image whose
+        loss was not finite has NaN for a perturbation (see `require_finite`).
         """
         clean = images.float() / 255
-        low = (-clean).clamp(min=-eps) if self.box else torch.full_like(clean, -eps)
-        high = (1 - clean).clamp(max=eps) if self.box else torch.full_like(clean, eps)
+        low, high = bounds(clean, eps, self.box)
         delta = start.clamp(low, high)
+        velocity = torch.zeros_like(clean) if self.momentum else None
+        total = torch.zeros(len(clean), device=clean.device)
         for number in range(self.steps):
             delta.requires_grad_()
             seen = clean + delta
             if draws is not None:
-                seen = augment(seen, draws[number], net.mean)
-            loss = self.score(net, seen, wanted).sum()
-            (gradient,) = torch.autograd.grad(loss, delta)
+                seen = augment(seen, draws[number], networks[0].mean)
+            losses = self.score(networks, seen, wanted)
+            (gradient,) = torch.autograd.grad(losses.sum(), delta)
+            total += losses.detach()
+            if velocity is not None:
+                size = gradient.abs().sum((1, 2, 3), keepdim=True).clamp(min=torch.finfo(gradient.dtype).tiny)
+                gradient = velocity = self.momentum * velocity + gradient / size
             delta = (delta.detach() - self.step * eps * gradient.sign()).clamp(low, high)
-        return delta.detach()
+        # the sign of a gradient that is no number is 0: told by the loss, without a copy from the device in every step
+        return torch.where(total.isfinite()[:, None, None, None], delta.detach(), torch.nan)
 
-    def score(self, net: Network, seen: Tensor, wanted: Tensor) -> Tensor:
-        """(N,) losses of images in [0, 1]."""
+    def score(self, networks: Sequence[Network], seen: Tensor, wanted: Tensor) -> Tensor:
+        """(N,) losses of images in [0, 1]: the mean over the networks."""
         with torch.autocast(seen.device.type, enabled=False) if not self.half else autocast(seen.device):
-            return self.loss(net(seen), wanted)
+            losses = [self.loss(net, seen, wanted) for net in networks]
+        return losses[0] if len(losses) == 1 else torch.stack(losses).mean(0)
+
+
+def bounds(clean: Tensor, eps: float, box: bool = True) -> tuple[Tensor, Tensor]:
+    """Lowest and highest perturbation of each pixel: the budget and, with `box`, what keeps it in [0, 1]."""
+    if not box:
+        return torch.full_like(clean, -eps), torch.full_like(clean, eps)
+    return (-clean).clamp(min=-eps), (1 - clean).clamp(max=eps)
 
 
 def augment(images: Tensor, draws: Tensor, padding: Tensor) -> Tensor:
@@ -99,49 +155,77 @@ def _weights(position: Tensor, pixel: Tensor) -> Tensor:
 
 
 def attack(
-    net: Network,
+    networks: Sequence[Network],
     batch: Batch,
     wanted: Tensor,
     descent: Descent,
     context: Context,
     *,
     purpose: str,
-    restarts: int,
-    size: int,
+    restarts: int = 1,
+    size: int = 0,
+    noise: bool = True,
+    augmented: bool = True,
 ) -> Tensor:
-    """(N, 3, S, S) perturbations from noisy starts, on the batch's device; the frozen `net` is where it should compute.
+    """(N, 3, S, S) perturbations on the batch's device; the frozen networks are where it should compute.
 
-    Each image starts at N(0, 1) eps clipped to the budget, sees a new augmentation in every step, and keeps the restart
-    with the lowest final loss on itself, not augmented. `size` images are attacked at once (0: what the device likes).
+    With `noise` each image starts at N(0, 1) eps clipped to the budget, else at zero; `augmented`, it sees a new
+    augmentation in every step. It keeps the restart with the lowest final loss on itself, not augmented. `size` images
+    are attacked at once (0: what the device likes); where they do not fit in the memory, half as many.
     """
-    device = net.mean.device
-    parts = []
-    for part in chunks(len(batch), at_once(size, context)):
+    device = networks[0].mean.device
+
+    def one(part: slice) -> Tensor:
         images, target = batch.images[part].to(device), wanted[part].to(device)
         clean = images.float() / 255
         best, lowest = torch.zeros_like(clean), torch.full((len(images),), torch.inf, device=device)
         for restart in range(restarts):
-            start, draws = _draws(context.key, purpose, restart, batch.ids[part], descent.steps, context.size)
-            delta = descent.run(net, images, target, start.to(device) * context.eps, context.eps, draws.to(device))
+            start, draws = _draws(
+                context.key, purpose, restart, batch.ids[part], noise, descent.steps * augmented, context.size
+            )
+            delta = descent.run(
+                networks,
+                images,
+                target,
+                start.to(device) * context.eps,
+                context.eps,
+                draws.to(device) if augmented else None,
+            )
             if restarts == 1:
                 best = delta
                 continue
             with torch.no_grad():
-                loss = descent.score(net, clean + delta, target)
+                loss = descent.score(networks, clean + delta, target)
             better = loss < lowest
             best = torch.where(better[:, None, None, None], delta, best)
             lowest = torch.where(better, loss, lowest)
-        parts.append(best.to(batch.images.device))
+        return require_finite(best, batch.ids[part], purpose).to(batch.images.device)
+
+    parts = in_parts(one, len(batch), at_once(size, context), context.tell)
     return torch.cat(parts) if parts else torch.zeros(batch.images.shape)
 
 
-def _draws(key: Key, purpose: str, restart: int, ids: Sequence[str], steps: int, side: int) -> tuple[Tensor, Tensor]:
-    """Starts (N, 3, S, S), normal, and augmentations (steps, N, 3), uniform, that depend on each id alone."""
-    start = np.empty((len(ids), 3, side, side), np.float32)
+def require_finite(delta: Tensor, ids: Sequence[str], method: str) -> Tensor:
+    """The perturbations. Raises TrainingError where one has a number that is none, with the first record's id."""
+    broken = ~delta.isfinite().flatten(1).all(1)
+    if broken.any():
+        first = ids[int(broken.nonzero()[0])]
+        raise TrainingError(
+            f"{method}: the loss of {first} was not finite.", "Its network may be broken: fit again, or --set net=."
+        )
+    return delta
+
+
+def _draws(
+    key: Key, purpose: str, restart: int, ids: Sequence[str], noise: bool, steps: int, side: int
+) -> tuple[Tensor, Tensor]:
+    """Starts (N, 3, S, S), normal or zero, and augmentations (steps, N, 3), uniform, that depend on each id alone."""
+    start = np.zeros((len(ids), 3, side, side), np.float32)
     draws = np.empty((len(ids), steps, 3), np.float32)
-    for place, name in enumerate(ids):
+    for place, name in enumerate(ids) if noise or steps else ():
         rng = key.rng(purpose, "start", restart, name)
-        start[place] = rng.standard_normal(start.shape[1:], np.float32)
+        if noise:
+            start[place] = rng.standard_normal(start.shape[1:], np.float32)
         draws[place] = rng.random(draws.shape[1:], np.float32)
     return torch.from_numpy(start), torch.from_numpy(draws).transpose(0, 1).contiguous()
 
@@ -151,71 +235,19 @@ def at_once(size: int, context: Context) -> int:
     return size or (128 if context.device == "cpu" else 512)
 
 
-def chunks(count: int, size: int) -> Iterator[slice]:
-    """Slices of at most `size` that cover 0..count."""
-    return (slice(first, min(first + size, count)) for first in range(0, count, size))
-
-
 def pieces(indices: Tensor, size: int) -> Iterator[Tensor]:
     """The indices in parts of at most `size`."""
-    return (indices[part] for part in chunks(len(indices), size))
+    return (indices[first : first + size] for first in range(0, len(indices), size))
 
 
-def step_size(steps: int, step: float) -> float:
-    """The step in budgets: 0 asks for the usual 1/20, or more where few steps could not cross the budget (2.5 / steps)."""
-    return step or max(0.05, 2.5 / steps)
+def fit_targets(data: Batch | None, net: str, context: Context, purpose: str) -> State:
+    """Trains the surrogates and draws a derangement: networks, "accuracy" and "targets" {class: class}."""
+    targets = derangement(context.classes, context.key.rng(purpose, "derangement"))
+    networks, accuracy = _surrogates.trained(data, net, context)
+    return _surrogates.pack(networks, net, context, accuracy=accuracy, targets=targets)
 
 
-def freeze(net: Network, device: str) -> Network:
-    """Evaluation mode, no gradients for the weights, on the device, in the memory layout that is fastest there."""
-    net.eval().requires_grad_(False)
-    return net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
-
-
-def pack(net: Network, name: str, context: Context, **more: Any) -> State:
-    """A state that holds a network: what `unpack` needs, and anything else to keep beside it."""
-    weights = {part: value.detach().to("cpu", copy=True).contiguous() for part, value in net.state_dict().items()}
-    return {"net": name, "classes": list(context.classes), "size": context.size, "weights": weights, **more}
-
-
-def unpack(state: State, context: Context) -> Network:
-    """The frozen network of a state, on the context's device."""
-    if state["size"] != context.size:
-        raise UsageError(f"The fit was made for {state['size']} pixels, not for {context.size}.", "Fit it again.")
-    net = nets.create(state["net"], len(state["classes"]), state["size"], seed=0)
-    net.load_state_dict(state["weights"])
-    return freeze(_fused(net.eval()), context.device)
-
-
-def _fused(net: Network) -> Network:
-    """The same function with batch normalisation folded into the convolutions before it: a quarter faster (ResNet-18)."""
-    with contextlib.suppress(torch.fx.proxy.TraceError):  # a body whose Python cannot be traced stays as it is
-        net.body = fuse(net.body)
-    return net
-
-
-def outputs(labels: Tensor, state: State, context: Context, rename: Callable[[str], str] = lambda name: name) -> Tensor:
-    """(N,) outputs of the state's network for labels: of the class itself, or of what `rename` makes of its name."""
-    place = {name: number for number, name in enumerate(state["classes"])}
-    missing = [context.classes[label] for label in torch.unique(labels).tolist() if context.classes[label] not in place]
-    if missing:
-        raise UsageError(
-            f"Class {missing[0]!r} was not there when this protection was fitted, and its network cannot learn it later.",
-            "Protect the whole set again, or the new classes on their own.",
-        )
-    # a class without images need not be known
-    return torch.tensor([place[rename(name)] if name in place else -1 for name in context.classes])[labels.cpu()]
-
-
-def surrogate(data: Batch | None, net: str, context: Context) -> tuple[Network, float]:
-    """The network that a poison is crafted on, trained on clean data by the caller's loop, and its accuracy."""
-    if data is None or context.train_surrogate is None:
-        raise ValueError("this method needs training images and context.train_surrogate")
-    trained, accuracy = context.train_surrogate(data, net)
-    return trained, accuracy
-
-
-def check_ranges(steps: int, step: float, restarts: int, batch: int) -> None:
+def check_ranges(steps: int, step: float, restarts: int = 1, batch: int = 0) -> None:
     """The ranges that crafted poisons share. Raises ValueError with the parameter's name."""
     if not 1 <= steps <= 10_000:
         raise ValueError(f"steps is 1 to 10000, not {steps}")

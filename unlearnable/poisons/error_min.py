@@ -27,12 +27,13 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from unlearnable import nets
 from unlearnable.device import autocast
 from unlearnable.errors import TrainingError
 from unlearnable.nets import Network
-from unlearnable.poisons import _patterns, _pgd
+from unlearnable.poisons import _patterns, _pgd, _surrogates
 from unlearnable.types import Batch, Context, State
 
 PAPER = "Huang et al. 2021, arXiv 2101.04898"
@@ -79,9 +80,11 @@ class Params:
     "share of every class that class-wise noise is searched on"
 
     def __post_init__(self) -> None:
+        if len(_surrogates.members(self.net)) != 1:
+            raise ValueError(f"net is one network, trained together with the noise, not {self.net!r}")
         if self.level not in ("sample", "class"):
             raise ValueError(f"level is sample or class, not {self.level!r}")
-        _pgd.check_ranges(self.steps or 1, self.step, 1, self.batch)
+        _pgd.check_ranges(self.steps or 1, self.step, batch=self.batch)
         if min(self.train_steps, self.rounds, self.batch) < 1:
             raise ValueError("train_steps, rounds and batch are at least 1")
         if not 0 <= self.stop_error < 1:
@@ -105,7 +108,7 @@ class _SampleNoise:
     def improve(self, net: Network) -> None:
         for chosen in _pgd.pieces(self.searched, self.size):
             images, labels = _take(self.data, chosen, self.context)
-            found = self.descent.run(net, images, labels, self.at(chosen), self.context.eps, None)
+            found = self.descent.run([net], images, labels, self.at(chosen), self.context.eps, None)
             self.units[chosen] = _to_units(found, self.context).to(self.units.device)
 
     def state(self) -> State:
@@ -133,7 +136,7 @@ class _ClassNoise:
     def improve(self, net: Network) -> None:
         for chosen in self._batches():
             images, labels = _take(self.data, chosen, self.context)
-            found = self.descent.run(net, images, labels, self.at(chosen), self.context.eps, None)
+            found = self.descent.run([net], images, labels, self.at(chosen), self.context.eps, None)
             # means as one product: unlike index_add, the same bytes every time on CUDA
             member = (labels == torch.arange(len(self.noise), device=labels.device)[:, None]).float()
             count = member.sum(1)
@@ -172,7 +175,7 @@ def fit(data: Batch | None, params: Params, context: Context) -> State:
             chosen = next(batches)
             images, labels = _take(data, chosen, context)
             _learn(net, optimiser, images.float() / 255 + noise.at(chosen), labels)
-        _pgd.freeze(net, context.device)
+        _surrogates.freeze(net, context.device)
         noise.improve(net)
         error, loss = _measure(net, noise)
         if not math.isfinite(loss):
@@ -184,7 +187,7 @@ def fit(data: Batch | None, params: Params, context: Context) -> State:
             f" {params.stop_error:.1%}: the protection may be weak. More rounds: --set rounds={2 * params.rounds}"
         )
     facts = {"rounds": number, "error": error, "loss": loss, "converged": error <= params.stop_error}
-    return _pgd.pack(net, params.net, context, **noise.state(), **facts)
+    return _surrogates.pack([net], params.net, context, **noise.state(), **facts)
 
 
 def delta(batch: Batch, state: State, params: Params, context: Context) -> Tensor:
@@ -196,12 +199,12 @@ def delta(batch: Batch, state: State, params: Params, context: Context) -> Tenso
     units: Tensor = state["noise"][rows.clamp(min=0)].float()
     new = (rows < 0).nonzero()[:, 0]
     if len(new):
-        net = _pgd.unpack(state, context)
-        wanted = _pgd.outputs(batch.labels, state, context)
+        (net,) = _surrogates.unpack(state, context)
+        wanted = _surrogates.outputs(batch.labels, state, context)
         for chosen in _pgd.pieces(new, _pgd.at_once(0, context)):
             images = batch.images[chosen].to(context.device)
             start = torch.zeros(images.shape, device=context.device)
-            found = _descent(params).run(net, images, wanted[chosen].to(context.device), start, context.eps, None)
+            found = _descent(params).run([net], images, wanted[chosen].to(context.device), start, context.eps, None)
             units[chosen] = _to_units(found, context).float().cpu()
     return (units * (context.eps / _UNITS)).to(batch.images.device)
 
@@ -229,7 +232,7 @@ def _cycle(count: int, size: int, context: Context) -> Iterator[Tensor]:
 
 def _learn(net: Network, optimiser: torch.optim.Optimizer, images: Tensor, labels: Tensor) -> None:
     with autocast(images.device):
-        loss = _pgd.toward(net(images), labels).mean()
+        loss = _pgd.toward(net, images, labels).mean()
     optimiser.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     torch.nn.utils.clip_grad_norm_(net.parameters(), 5.0)
@@ -246,5 +249,5 @@ def _measure(net: Network, noise: _SampleNoise | _ClassNoise) -> tuple[float, fl
         with autocast(images.device):
             logits = net(images.float() / 255 + noise.at(chosen)).float()
         wrong += (logits.argmax(1) != labels).sum()
-        total += _pgd.toward(logits, labels).sum()
+        total += F.cross_entropy(logits, labels, reduction="sum")
     return wrong.item() / len(noise.searched), total.item() / len(noise.searched)

@@ -83,13 +83,14 @@ def extend(state: State, params: Params, context: Context) -> State:
 def delta(batch: Batch, state: State, params: Params, context: Context) -> Tensor:
     """The texture of every image's class, in phases that follow from the key and the image's id."""
     del params
-    textures = [_patterns.find(state["textures"], context.classes[label]) for label in batch.labels.tolist()]
-    codes = torch.stack(textures)
-    phases = torch.from_numpy(np.stack([context.key.rng("grating", "image", name).random(3) for name in batch.ids]))
+    present, which = torch.unique(batch.labels.cpu(), return_inverse=True)
+    codes = torch.stack([_patterns.find(state["textures"], context.classes[label]) for label in present.tolist()])[which]
+    drawn = [rng.random(3) for rng in context.key.rngs("grating", "image", names=batch.ids)]
+    phases = torch.from_numpy(np.stack(drawn))
     across = _wave(codes[:, 0], phases[:, 0], context.size)
     down = _wave(codes[:, 1], phases[:, 1], context.size)
     sign = torch.where(phases[:, 2] < 0.5, -context.eps, context.eps)
-    texture = (sign[:, None, None] * down[:, :, None] * across[:, None, :]).float()
+    texture = (sign[:, None] * down).float()[:, :, None] * across.float()[:, None, :]
     return (codes[:, 2:].float()[:, :, None, None] * texture[:, None]).to(batch.images.device)
 
 

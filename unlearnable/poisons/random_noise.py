@@ -61,14 +61,13 @@ def delta(batch: Batch, state: State, params: Params, context: Context) -> Tenso
         present = [context.classes[label] for label in torch.unique(batch.labels).tolist()]
         noises = dict(zip(present, torch.from_numpy(_draw("class", present, context)), strict=True))
         return _patterns.lookup(noises, batch, context, lambda noise: noise.float() / 255)
-    return torch.from_numpy(_draw("image", batch.ids, context)).to(batch.images.device).float() / 255
+    return torch.from_numpy(_draw("image", batch.ids, context)).to(batch.images.device).float().div_(255)
 
 
 def _draw(kind: str, names: Sequence[str], context: Context) -> NDArray[np.int8]:
     """(N, 3, S, S) int8: noise that depends on the key and on each name alone."""
     shape = (3, context.size, context.size)
     out = np.empty((len(names), *shape), np.int8)
-    for place, name in enumerate(names):
-        rng = context.key.rng("random_noise", kind, name)
+    for place, rng in enumerate(context.key.rngs("random_noise", kind, names=names)):
         out[place] = rng.integers(-context.levels, context.levels, shape, np.int8, endpoint=True)
     return out

@@ -23,8 +23,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from unlearnable.poisons import _pgd
-from unlearnable.poisons._derange import derangement
+from unlearnable.poisons import _pgd, _surrogates
 from unlearnable.types import Batch, Context, State
 
 PAPER = "Fowl et al. 2021, arXiv 2106.10807"
@@ -40,37 +39,19 @@ PRESETS: dict[str, dict[str, object]] = {
 
 
 @dataclass(frozen=True)
-class Params:
-    net: str = "resnet18"
-    "network that the noise is crafted on, trained on the clean images first"
-
-    steps: int = 250
-    "gradient steps for each image and restart"
-
-    step: float = 0.0
-    "length of a step as a share of the budget; 0 is 0.05, or 2.5 / steps where that is more"
-
-    restarts: int = 1
-    "noisy starts to choose from; the paper has 8, at 8 times the cost"
-
-    batch: int = 0
-    "images attacked at once: memory against speed; 0 is 128 on a CPU, 512 on a GPU"
-
-    def __post_init__(self) -> None:
-        _pgd.check_ranges(self.steps, self.step, self.restarts, self.batch)
+class Params(_pgd.Params):
+    """Those of every poison that is crafted by signed steps."""
 
 
 def fit(data: Batch | None, params: Params, context: Context) -> State:
-    """Trains the surrogate and draws the derangement: the network's state, "accuracy" and "targets" {class: class}."""
-    targets = derangement(context.classes, context.key.rng("targeted", "derangement"))
-    net, accuracy = _pgd.surrogate(data, params.net, context)
-    return _pgd.pack(net, params.net, context, accuracy=accuracy, targets=targets)
+    """Trains the surrogates and draws the derangement: networks, "accuracy" and "targets" {class: class}."""
+    return _pgd.fit_targets(data, params.net, context, "targeted")
 
 
 def delta(batch: Batch, state: State, params: Params, context: Context) -> Tensor:
-    """Noise that makes the surrogate read every image as its class's target."""
-    net = _pgd.unpack(state, context)
-    wanted = _pgd.outputs(batch.labels, state, context, rename=state["targets"].__getitem__)
-    descent = _pgd.Descent(_pgd.toward, params.steps, _pgd.step_size(params.steps, params.step))
+    """Noise that makes the surrogates read every image as its class's target."""
+    wanted = _surrogates.outputs(batch.labels, state, context, rename=state["targets"].__getitem__)
+    descent = _pgd.Descent(_pgd.toward, params.steps, params.step_size())
+    networks = _surrogates.unpack(state, context)
     restarts, size = params.restarts, params.batch
-    return _pgd.attack(net, batch, wanted, descent, context, purpose="targeted", restarts=restarts, size=size)
+    return _pgd.attack(networks, batch, wanted, descent, context, purpose="targeted", restarts=restarts, size=size)

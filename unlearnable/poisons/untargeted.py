@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from unlearnable.poisons import _pgd
+from unlearnable.poisons import _pgd, _surrogates
 from unlearnable.types import Batch, Context, State
 
 PAPER = "Fowl et al. 2021, arXiv 2106.10807"
@@ -31,36 +31,20 @@ PRESETS: dict[str, dict[str, object]] = {
 
 
 @dataclass(frozen=True)
-class Params:
-    net: str = "resnet18"
-    "network that the noise is crafted on, trained on the clean images first"
-
-    steps: int = 250
-    "gradient steps for each image and restart"
-
-    step: float = 0.0
-    "length of a step as a share of the budget; 0 is 0.05, or 2.5 / steps where that is more"
-
-    restarts: int = 1
-    "noisy starts to choose from; the paper has 8, at 8 times the cost"
-
-    batch: int = 0
-    "images attacked at once: memory against speed; 0 is 128 on a CPU, 512 on a GPU"
-
-    def __post_init__(self) -> None:
-        _pgd.check_ranges(self.steps, self.step, self.restarts, self.batch)
+class Params(_pgd.Params):
+    """Those of every poison that is crafted by signed steps."""
 
 
 def fit(data: Batch | None, params: Params, context: Context) -> State:
-    """Trains the surrogate: the network's state and its "accuracy"."""
-    net, accuracy = _pgd.surrogate(data, params.net, context)
-    return _pgd.pack(net, params.net, context, accuracy=accuracy)
+    """Trains the surrogates: networks and their "accuracy"."""
+    networks, accuracy = _surrogates.trained(data, params.net, context)
+    return _surrogates.pack(networks, params.net, context, accuracy=accuracy)
 
 
 def delta(batch: Batch, state: State, params: Params, context: Context) -> Tensor:
-    """Noise that makes the surrogate read no image as its class."""
-    net = _pgd.unpack(state, context)
-    unwanted = _pgd.outputs(batch.labels, state, context)
-    descent = _pgd.Descent(_pgd.away, params.steps, _pgd.step_size(params.steps, params.step))
+    """Noise that makes the surrogates read no image as its class."""
+    unwanted = _surrogates.outputs(batch.labels, state, context)
+    descent = _pgd.Descent(_pgd.away, params.steps, params.step_size())
+    networks = _surrogates.unpack(state, context)
     restarts, size = params.restarts, params.batch
-    return _pgd.attack(net, batch, unwanted, descent, context, purpose="untargeted", restarts=restarts, size=size)
+    return _pgd.attack(networks, batch, unwanted, descent, context, purpose="untargeted", restarts=restarts, size=size)

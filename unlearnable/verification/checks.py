@@ -50,7 +50,9 @@ def flags(
         yield Flag.WEAK_PROTECTION
     if test_images < FEW_TEST_IMAGES or train_images < FEW_TRAINING_IMAGES:
         yield Flag.TOO_FEW_IMAGES
-    if surrogate == victim:
+    # "resnet18@weights.pt*2+small" are two architectures
+    crafted_on = {part.partition("@")[0].partition("*")[0].strip() for part in (surrogate or "").split("+")}
+    if victim.partition("@")[0] in crafted_on:
         yield Flag.ONLY_THE_SURROGATE
     if not tried:
         yield Flag.NO_ADAPTIVE_TRAINER

@@ -1,0 +1,110 @@
+"""The networks that a poison is crafted on: asked for, put into a state, taken out again, frozen.
+
+`--set net=` names one, or several to fool together: "resnet18+vgg19_bn", "resnet18*3" for three seeds of one, each as
+`nets` spells it (with "@WEIGHTS" where it starts from weights).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.fx.experimental.optimization import fuse
+
+from unlearnable import nets
+from unlearnable.errors import UsageError
+from unlearnable.nets import Network
+from unlearnable.types import Batch, Context, State
+
+_MOST = 16
+
+
+def members(spec: str) -> list[tuple[str, int]]:
+    """ "resnet18*2+small" -> [("resnet18", 0), ("resnet18", 1), ("small", 0)]: names and the number of the seed."""
+    out = []
+    for part in spec.split("+"):
+        name, star, count = part.strip().partition("*")
+        if not name or (star and not count.isdigit()) or count == "0":
+            raise UsageError(f"net={spec} is not a list of networks.", "Such as resnet18, resnet18+vgg19_bn, small*3.")
+        out += [(name, number) for number in range(int(count or 1))]
+    if len(out) > _MOST:
+        raise UsageError(f"net={spec} asks for {len(out)} networks.", f"At most {_MOST}.")
+    return out
+
+
+def trained(
+    data: Batch | None,
+    spec: str,
+    context: Context,
+    *,
+    epochs: int | None = None,
+    milestones: tuple[float, ...] | None = None,
+    robust: float = 0.0,
+    checkpoints: int = 1,
+) -> tuple[list[Network], float]:
+    """All members of `spec`, trained on clean data by the caller's loop, and the lowest accuracy among them.
+
+    robust: radius of adversarial training, in [0, 1] pixel units; checkpoints: how many of each member's training.
+    """
+    if data is None or context.train_surrogate is None:
+        raise ValueError("this method needs training images and context.train_surrogate")
+    networks, accuracies = [], []
+    for name, number in members(spec):
+        found, accuracy = context.train_surrogate(
+            data, name, number=number, epochs=epochs, milestones=milestones, robust=robust, checkpoints=checkpoints
+        )
+        networks += [freeze(net, context.device) for net in found]
+        accuracies.append(accuracy)
+    return networks, min(accuracies)
+
+
+def freeze(net: Network, device: str) -> Network:
+    """Evaluation mode, no gradients for the weights, on the device, in the memory layout that is fastest there."""
+    net.eval().requires_grad_(False)
+    return net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def pack(networks: Sequence[Network], spec: str, context: Context, **more: Any) -> State:
+    """A state that holds networks: what `unpack` needs, and anything else to keep beside it."""
+    each = len(networks) // len(members(spec))  # checkpoints of a member
+    weights = [
+        {part: value.detach().to("cpu", copy=True).contiguous() for part, value in net.state_dict().items()}
+        for net in networks
+    ]
+    names = [name for name, _ in members(spec) for _ in range(each)]
+    return {"nets": names, "classes": list(context.classes), "size": context.size, "weights": weights, **more}
+
+
+def unpack(state: State, context: Context, *, folded: bool = True) -> list[Network]:
+    """The frozen networks of a state, on the context's device; not `folded`, with the weights that a training moves."""
+    if state["size"] != context.size:
+        raise UsageError(f"The fit was made for {state['size']} pixels, not for {context.size}.", "Fit it again.")
+    networks = []
+    for name, weights in zip(state["nets"], state["weights"], strict=True):
+        net = nets.create(name, len(state["classes"]), state["size"], seed=0, weights=False)
+        net.load_state_dict(weights)
+        networks.append(freeze(_fused(net.eval()) if folded else net, context.device))
+    return networks
+
+
+def _fused(net: Network) -> Network:
+    """The same function with batch normalisation folded into the convolutions before it: a quarter faster (ResNet-18)."""
+    with contextlib.suppress(torch.fx.proxy.TraceError):  # a body whose Python cannot be traced stays as it is
+        net.body = fuse(net.body)
+    return net
+
+
+def outputs(labels: Tensor, state: State, context: Context, rename: Callable[[str], str] = lambda name: name) -> Tensor:
+    """(N,) outputs of the state's networks for labels: of the class itself, or of what `rename` makes of its name."""
+    place = {name: number for number, name in enumerate(state["classes"])}
+    missing = [context.classes[label] for label in torch.unique(labels).tolist() if context.classes[label] not in place]
+    if missing:
+        raise UsageError(
+            f"Class {missing[0]!r} was not there when this protection was fitted, and its network cannot learn it later.",
+            "Protect the whole set again, or the new classes on their own.",
+        )
+    # a class without images need not be known
+    return torch.tensor([place[rename(name)] if name in place else -1 for name in context.classes])[labels.cpu()]
