@@ -110,7 +110,11 @@ _device = click.option("--device", default="auto", show_default=True, help="auto
 @click.option(
     "--set", "assignments", multiple=True, metavar="NAME=VALUE", help="A parameter of the method. Repeatable."
 )
-@click.option("--eps", type=int, default=8, show_default=True, help="Largest change of a pixel, in grey levels of 255.")
+@click.option(
+    "--eps",
+    type=int,
+    help="Largest change of a pixel, in grey levels of 255.  [default: 8; no bound for a method that has none]",
+)
 @click.option("--size", type=int, help="Side at which patterns are made.  [default: the images', 224 for photos]")
 @click.option("--split", metavar="NAME", help="Protect this split only.")
 @click.option("--image-column", metavar="NAME", help="Of a dataset, where it cannot be told.")
@@ -177,8 +181,9 @@ def protect(
     params.check_method(
         options["method"], options["preset"], chosen
     )  # a misspelled name is answered before torch loads
-    if options["victim"]:
-        registry.require("nets", options["victim"])
+    for network in [options["victim"], *(name for name, _ in registry.ensemble(chosen.get("net", "small")))]:
+        if network:
+            registry.require_network(network)
     from unlearnable import api
 
     with _progress(quiet) as tell:
@@ -245,14 +250,14 @@ def check(release: Path, public_key: Path | None, as_json: bool) -> int:
     return 0 if found["ok"] else 5
 
 
-def _listing(kind: str, noun: str) -> Callable[..., None]:
+def _listing(kind: str, noun: str, note: str = "") -> Callable[..., None]:
     @_json
     @command
     def show(as_json: bool) -> None:
         from unlearnable.listing import described, lines
 
         found = described(kind)
-        click.echo(json.dumps(found, indent=2) if as_json else "\n".join(lines(found)))
+        click.echo(json.dumps(found, indent=2) if as_json else "\n".join([*lines(found), *([note] if note else [])]))
 
     show.__doc__ = f"List the {noun}, with parameters and sources."
     return show
@@ -260,7 +265,10 @@ def _listing(kind: str, noun: str) -> Callable[..., None]:
 
 cli.command("methods")(_listing("poisons", "protection methods and their presets"))
 cli.command("defences")(_listing("defences", "countermeasures that --against can try"))
-cli.command("victims")(_listing("nets", "networks that can be trained"))
+_ANY_NETWORK = """
+Any other classification network of torchvision works by its name. NAME@WEIGHTS starts from weights: a file (.safetensors,
+.pt, .pth), hf://OWNER/NAME/FILE, or a name of torchvision's such as DEFAULT; frozen:NAME@WEIGHTS trains a last layer alone."""
+cli.command("victims")(_listing("nets", "networks that can be trained", _ANY_NETWORK))
 
 
 def _progress(quiet: bool) -> Any:

@@ -72,6 +72,11 @@ class Built:
         """Images that are not in the release; files that never were images are no gap."""
         return [item for item in self.skipped if item.image]
 
+    def rms(self) -> float:
+        """Root mean square of the change of pixel values over all images, each counted once, in grey levels."""
+        errors = [0.0 if row.psnr is None else 255**2 / 10 ** (row.psnr / 10) for row in self.rows]
+        return math.sqrt(math.fsum(errors) / len(errors))
+
     def measured(self) -> dict[str, Measured]:
         """What the manifest says of each data file."""
         by_path: dict[str, list[Row]] = {}

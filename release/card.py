@@ -38,6 +38,7 @@ def card(facts: Facts) -> str:
     """The whole README.md, front matter included. UTF-8 text, newline at the end."""
     verification = public_verification(facts.verification) if facts.verification else None
     disclosed = facts.disclose and facts.verification
+    labels = figures.arm_labels(facts)
     text = (
         _environment()
         .get_template("card.md")
@@ -49,8 +50,10 @@ def card(facts: Facts) -> str:
             classes=_classes(facts.classes or ()),
             licence=facts.licence,
             verification=verification,
-            arms=figures.arm_rows(verification["arms"]) if verification else (),
-            independent=figures.arm_rows(verification.get("independent_labels", {})) if verification else (),
+            looks=figures.looks(facts),
+            noise=labels["noise"][0].lower() + labels["noise"][1:],
+            arms=figures.arm_rows(verification["arms"], labels) if verification else (),
+            independent=figures.arm_rows(verification.get("independent_labels", {}), labels) if verification else (),
             drop=figures.drop(verification) if verification else "",
             protocol=figures.protocol_rows(verification["protocol"]) if verification else (),
             against=figures.against_rows(facts.verification) if disclosed and facts.verification else (),

@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from release import figures
+
 Tell = Callable[[str, int, int], None]
 _EVERY = 10.0  # seconds between progress lines where there is no terminal
 
@@ -67,7 +69,7 @@ def protected(document: dict[str, Any]) -> None:
         verification(document["verification"])
     out.print(
         f"\n{images['protected']:,} images protected with {document['method']} "
-        f"(budget {document['eps']} of 255) in {document['seconds']:.0f} s."
+        f"({figures.budget_words(document['eps'])}) in {document['seconds']:.0f} s."
     )
     for item in document["skipped"][:5]:
         named = "" if item["id"] in item["reason"] else f"{item['id']}: "
@@ -91,7 +93,8 @@ def verification(document: dict[str, Any]) -> None:
     for heading in ("trained on", "peak accuracy", "final accuracy", "epochs to loss 0.5"):
         table.add_column(heading, justify="left" if heading == "trained on" else "right")
     for name, arm in document["arms"].items():
-        table.add_row(_ARMS[name], _stat(arm["peak"]), _stat(arm["final"]), _epochs(arm["epochs_to_half_loss"]))
+        noise = f" ±{protocol['noise_levels']}" if name == "noise" and "noise_levels" in protocol else ""
+        table.add_row(_ARMS[name] + noise, _stat(arm["peak"]), _stat(arm["final"]), _epochs(arm["epochs_to_half_loss"]))
     for name, arm in document.get("independent_labels", {}).items():
         table.add_row(f"{_ARMS[name]}, other labels", _stat(arm["peak"]), _stat(arm["final"]), "")
     for name, pair in document["against"].items():

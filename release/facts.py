@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from unlearnable.budget import check_levels
+from unlearnable.budget import NO_BOUND, VISIBLE_ABOVE, check_levels
 from unlearnable.errors import IntegrityError
 
 
@@ -40,7 +40,7 @@ class Facts:
     name: str
     created: str  # UTC, "2026-01-31T12:00:00Z"; see release.manifest.utc_now
     layout: str  # "folder" or "parquet"
-    levels: int  # the budget, in whole grey levels
+    levels: int  # the budget, in whole grey levels; 255 is none
     guaranteed: bool  # every data file is lossless, so that the budget is a promise
     counts: Mapping[str, int]  # images: total = protected + skipped
     splits: Mapping[str, int]  # protected images by split
@@ -63,7 +63,7 @@ class Facts:
     owner_gallery: Sequence[tuple[bytes, bytes, bytes]] = ()  # original, difference x10, protected
 
     def __post_init__(self) -> None:
-        check_levels(self.levels)
+        check_levels(self.levels, NO_BOUND)
         total, protected, skipped = (self.counts[name] for name in ("total", "protected", "skipped"))
         if total != protected + skipped:
             raise IntegrityError(f"{total} images were found, but {protected} protected and {skipped} skipped.")
@@ -73,6 +73,15 @@ class Facts:
         for path, item in self.measured.items():
             if self.guaranteed and item.linf is not None and item.linf > self.levels:
                 raise IntegrityError(f"{path} changes a pixel by {item.linf} grey levels; the budget is {self.levels}.")
+
+    @property
+    def bounded(self) -> bool:
+        return self.levels < NO_BOUND
+
+    @property
+    def visible(self) -> bool:
+        """Whether people must be told that the change shows: by the budget alone, which is public."""
+        return self.levels > VISIBLE_ABOVE
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from release.facts import Facts, realised
+from unlearnable.budget import MAX_LEVELS, NO_BOUND, VISIBLE_ABOVE
 
 ARMS = {
     "clean": "The originals",
@@ -29,6 +30,7 @@ _PROTOCOL = {
     "image_size": "Image size in pixels",
     "classes": "Classes",
     "chance": "Accuracy of guessing",
+    "noise_levels": "Random noise up to, in grey levels",
     "device": "Device",
 }
 
@@ -77,7 +79,13 @@ def epochs(stat: Mapping[str, Any] | None) -> str:
     return f"{mean} (never in {missed} of {len(stat['runs'])} runs)" if missed else mean
 
 
-def arm_rows(arms: Mapping[str, Any]) -> list[dict[str, str]]:
+def arm_labels(facts: Facts) -> dict[str, str]:
+    """What each arm was trained on. Noise that is not of the release's own budget says how large it is."""
+    levels = (facts.verification or {}).get("protocol", {}).get("noise_levels", facts.levels)
+    return ARMS if levels == facts.levels else ARMS | {"noise": f"Random noise of up to {levels} grey levels"}
+
+
+def arm_rows(arms: Mapping[str, Any], labels: Mapping[str, str] = ARMS) -> list[dict[str, str]]:
     """One row an arm: what was trained on, peak and final test accuracy, epochs to half loss."""
     return [
         {
@@ -87,7 +95,7 @@ def arm_rows(arms: Mapping[str, Any]) -> list[dict[str, str]]:
             "final": spread(arms[arm]["final"]),
             "epochs": epochs(arms[arm].get("epochs_to_half_loss")),
         }
-        for arm, label in ARMS.items()
+        for arm, label in labels.items()
         if arm in arms
     ]
 
@@ -122,10 +130,31 @@ def drop(verification: Mapping[str, Any]) -> str:
     return f"{percent(found['mean'])} (interval {percent(found['low'])} to {percent(found['high'])})"
 
 
+def looks(facts: Facts) -> str:
+    """What people see of the change: a clause without its full stop."""
+    if not facts.visible:
+        return "The pictures look nearly the same to people"
+    return "The change is visible" if facts.bounded else "The change of a pixel is not bounded, and it is visible"
+
+
+def budget_words(levels: int) -> str:
+    """The budget in a few words, for tables and lines."""
+    if levels >= NO_BOUND:
+        return "no bound on the change of a pixel, which is visible"
+    return f"budget {levels} of 255" + (", visible" if levels > VISIBLE_ABOVE else "")
+
+
+def gain(levels: int) -> int:
+    """How much stronger than they are differences are shown: a step of 8 becomes 80; any more would be cut off."""
+    return 1 if levels > MAX_LEVELS else 10
+
+
 def budget_text(facts: Facts) -> str:
     """One or two sentences on how far pixels were moved."""
     found = realised(facts)
-    if facts.guaranteed:
+    if not facts.bounded:
+        text = "Pixel values were changed without a bound."
+    elif facts.guaranteed:
         text = f"No pixel value differs from its original by more than {facts.levels} of 255 grey levels in any file."
     else:
         text = f"Pixel values were changed by up to {facts.levels} of 255 grey levels, before lossy compression."

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from release import formats, gallery, layout
+from release import figures, formats, gallery, layout
 from release.build import Built, Settings
 from release.facts import Facts, Measured
 from release.manifest import utc_now
@@ -63,7 +63,7 @@ def _facts(source: Source, built: Built, settings: Settings, staging: Path, owne
     paths: dict[str, list[str]] = {}
     for row in built.rows:
         paths.setdefault(split_of[row.id], []).append(row.path)
-    pictures = gallery.choose(source, built, staging, settings.layout)
+    pictures = gallery.choose(source, built, staging, settings.layout, figures.gain(settings.levels))
     lost = built.lost()
     return Facts(
         name=told.name,

@@ -12,12 +12,13 @@ from unlearnable.imageio import Picture
 from unlearnable.types import Pixels, Source
 
 _COUNT, _SIDE = 12, 256
-_GAIN = 10  # a step of 8 grey levels becomes 80: visible, and rarely cut off
 
 
-def choose(source: Source, built: Built, root: Path, layout_name: str) -> list[tuple[bytes, bytes, bytes]]:
-    """Up to 12 images spread over the release: (original, difference x10, protected), each a PNG of at most 256 pixels."""
+def choose(source: Source, built: Built, root: Path, layout_name: str, gain: int) -> list[tuple[bytes, bytes, bytes]]:
+    """Up to 12 images spread over the release: (original, difference, protected), each a PNG of at most 256 pixels.
 
+    gain: how many times as strong as it is the difference is shown, around mid-grey.
+    """
     rows = _spread(built.rows)
     records = {record.id: record for record in source.records}
     out = []
@@ -26,7 +27,7 @@ def choose(source: Source, built: Built, root: Path, layout_name: str) -> list[t
         protected = imageio.decode(shipped, row.id).pixels
         colours = min(budget.colour_channels(original), budget.colour_channels(protected))
         difference = protected[:, :, :colours].astype(np.int16) - original[:, :, :colours].astype(np.int16)
-        amplified = np.clip(128 + _GAIN * difference, 0, 255).astype(np.uint8)
+        amplified = np.clip(128 + gain * difference, 0, 255).astype(np.uint8)
         out.append((_png(original), _png(amplified), _png(protected)))
     return out
 

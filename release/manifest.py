@@ -28,7 +28,7 @@ UNLISTED = (layout.MANIFEST, layout.SUMS, layout.ATTESTATION)
 
 _PROTOCOL = (
     *("name", "victim", "epochs", "batch", "learning_rate", "augment", "train_images", "test_images"),
-    *("image_size", "test_set", "classes", "chance", "device"),
+    *("image_size", "test_set", "classes", "chance", "noise_levels", "device"),
 )
 _ARM = ("peak", "final", "epochs_to_half_loss", "curves")
 

@@ -26,7 +26,6 @@ from unlearnable.errors import UsageError
 _MOST_SKIPPED = 200  # the receipt has them all
 _SMALL = 96  # pixels; below this, smoothing would show what is not there
 _FORMATS = ("PNG", "JPEG", "WEBP")
-_TRIPLE = ("Original", "Difference × 10", "Protected")
 
 
 def public(facts: Facts) -> str:
@@ -42,15 +41,18 @@ def owner(facts: Facts) -> str:
     extra = facts.owner_extra
     context = _common(facts, facts.verification) | _disclosed(facts)
     skipped = list(extra.get("skipped") or ())
+    gain = figures.gain(facts.levels)
+    triple_of = ("Original", f"Difference × {gain}" if gain > 1 else "Difference", "Protected")
     return _render(
         context
         | {
             "private": True,
             "pictures": () if facts.owner_gallery else [_inline(data) for data in facts.gallery],
             "triples": [
-                [(_inline(data), what) for data, what in zip(triple, _TRIPLE, strict=True)]
+                [(_inline(data), what) for data, what in zip(triple, triple_of, strict=True)]
                 for triple in facts.owner_gallery
             ],
+            "gain": gain,
             "method": [*context["method"], *([("Source", str(extra["source"]))] if extra.get("source") else [])],
             "auto": _grid(extra.get("auto") or ()),
             "skipped": {"rows": skipped[:_MOST_SKIPPED], "more": max(0, len(skipped) - _MOST_SKIPPED)},
@@ -70,26 +72,29 @@ def _common(facts: Facts, verification: Mapping[str, Any] | None) -> dict[str, A
         "verification": verification,
         "counts": figures.counts_text(facts),
         "budget": figures.budget_text(facts),
+        "looks": figures.looks(facts),
+        "visible": facts.visible,
         "amounts": _amounts(facts),
         "limits": figures.limits(facts),
         "versions": " · ".join(f"{name} {version}" for name, version in sorted(facts.versions.items())),
     }
-    return context | (_measured(verification) if verification else {})
+    return context | (_measured(verification, figures.arm_labels(facts)) if verification else {})
 
 
-def _measured(verification: Mapping[str, Any]) -> dict[str, Any]:
+def _measured(verification: Mapping[str, Any], labels: Mapping[str, str]) -> dict[str, Any]:
     arms = verification["arms"]
     tiles = [
         {"arm": arm, "label": f"{label}: peak accuracy", "value": figures.percent(arms[arm]["peak"]["mean"])}
-        for arm, label in figures.ARMS.items()
+        for arm, label in labels.items()
         if arm in arms
     ]
     fall = figures.percent(verification["relative_accuracy_drop"]["mean"])
     return {
         "tiles": [*tiles, {"arm": "", "label": "Relative accuracy drop", "value": fall}],
-        "arms": figures.arm_rows(arms),
-        "labels": [(arm, label) for arm, label in figures.ARMS.items() if arm in arms],
-        "independent": figures.arm_rows(verification.get("independent_labels") or {}),
+        "noise": labels["noise"][0].lower() + labels["noise"][1:],
+        "arms": figures.arm_rows(arms, labels),
+        "labels": [(arm, label) for arm, label in labels.items() if arm in arms],
+        "independent": figures.arm_rows(verification.get("independent_labels") or {}, labels),
         "curves": _curves(arms, verification["protocol"].get("chance")),
         "drop": figures.drop(verification),
         "protocol": figures.protocol_rows(verification["protocol"]),
@@ -111,12 +116,8 @@ def _curves(arms: Mapping[str, Any], chance: float | None) -> list[tuple[str, Ma
 
 def _amounts(facts: Facts) -> list[tuple[str, str]]:
     rows = [(f"Split “{split}”", f"{count:,} images") for split, count in facts.splits.items()]
-    rows.append(
-        (
-            "Budget",
-            f"{facts.levels} of 255 grey levels, {'guaranteed' if facts.guaranteed else 'before lossy compression'}",
-        )
-    )
+    kept = "guaranteed" if facts.guaranteed else "before lossy compression"
+    rows.append(("Budget", f"{facts.levels} of 255 grey levels, {kept}" if facts.bounded else "none"))
     found = realised(facts)
     if found:
         psnr = "infinite: nothing changed" if math.isinf(found.psnr) else f"{found.psnr:.1f} dB"

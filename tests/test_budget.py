@@ -15,9 +15,9 @@ from unlearnable.errors import UsageError
 
 
 @given(
-    st.lists(st.floats(-100, 100), min_size=12, max_size=12),
+    st.lists(st.floats(-300, 300), min_size=12, max_size=12),
     st.lists(st.integers(0, 255), min_size=12, max_size=12),
-    st.integers(1, 64),
+    st.integers(1, 255),
 )
 def test_steps_are_the_nearest_legal_whole_levels(deltas: list[float], clean: list[int], levels: int) -> None:
     delta = torch.tensor(deltas, dtype=torch.float64).view(3, 2, 2)
@@ -61,6 +61,32 @@ def test_what_is_not_a_number_is_refused() -> None:
 def test_a_senseless_budget_is_refused(levels: int) -> None:
     with pytest.raises(UsageError, match="grey levels"):
         budget.check_levels(levels)
+
+
+def test_without_a_bound_black_becomes_white_and_white_black() -> None:
+    clean = np.array([[[0, 255, 0], [255, 0, 255]]], np.uint8)
+    delta = torch.from_numpy(np.where(clean == 0, 1.0, -1.0)).permute(2, 0, 1)
+    steps = budget.to_levels(delta, clean, budget.NO_BOUND)
+    assert steps.min() == -255 and steps.max() == 255
+    assert (budget.add(clean, steps) == 255 - clean).all()
+
+
+def test_the_budget_of_a_run_is_what_was_asked_or_what_is_usual() -> None:
+    assert budget.resolve(None, unbounded=False) == 8 and budget.resolve(None, unbounded=True) == 255
+    assert budget.resolve(64, unbounded=False) == 64 and budget.resolve(200, unbounded=True) == 200
+    for eps, unbounded in ((65, False), (256, True), (0, True)):
+        with pytest.raises(UsageError, match="grey levels"):
+            budget.resolve(eps, unbounded)
+
+
+@pytest.mark.parametrize("levels", [1, 5, 8, 40, 64])
+def test_noise_like_another_change_is_as_large_as_it(levels: int) -> None:
+    noise = np.random.default_rng(levels).integers(-levels, levels, 200_000, endpoint=True)
+    assert budget.noise_like(float(np.sqrt(np.mean(noise**2.0)))) == levels
+
+
+def test_noise_is_never_nothing_and_never_more_than_a_quarter_of_the_range() -> None:
+    assert budget.noise_like(0) == 1 and budget.noise_like(255) == 64
 
 
 @pytest.mark.parametrize(("height", "width"), [(16, 16), (40, 24), (7, 100), (224, 224)])

@@ -162,6 +162,7 @@ def test_methods_lists_presets_parameters_and_papers() -> None:
     for word in ("regions", "r16", "targeted", "p250", "error_min", "su", "arXiv", "--set"):
         assert word in text
     methods = {method["name"]: method for method in json.loads(run("methods", "--json").stdout)}
+    assert all(methods[name]["unbounded"] is False for name in ("regions", "targeted", "random_noise"))
     assert methods["targeted"]["trains"] and not methods["regions"]["trains"]
     assert all(method["parameters"] is not None and method["cost"] for method in methods.values())
 

@@ -26,6 +26,16 @@ def test_no_two_purposes_share_numbers(a: list[str], b: list[str]) -> None:
     assert (KEY.seed(*a) == KEY.seed(*b)) == (a == b)
 
 
+@given(st.lists(st.text(max_size=6), max_size=5), st.integers(0, 9))
+def test_many_generators_in_a_row_are_those_of_one_each(names: list[str], purpose: int) -> None:
+    for name, rng in zip(names, KEY.rngs("noise", purpose, names=names), strict=True):
+        alone = KEY.rng("noise", purpose, name)
+        assert rng.random() == alone.random()
+        assert rng.standard_normal(5).tolist() == alone.standard_normal(5).tolist()
+        # an odd number of half words: what is left of them must not reach the next name
+        assert rng.integers(100, size=3, dtype="int32").tolist() == alone.integers(100, size=3, dtype="int32").tolist()
+
+
 def test_another_key_gives_other_numbers() -> None:
     assert KEY.seed("x") != Key.new().seed("x")
 

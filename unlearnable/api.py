@@ -19,7 +19,7 @@ from release.build import Built, Settings
 from release.check import check as check_release
 from release.finish import Told, finish
 from release.seal import require_replaceable
-from unlearnable import craft, imageio, params, study
+from unlearnable import budget, craft, imageio, params, registry, study
 from unlearnable.craft import Crafter
 from unlearnable.device import describe, pick
 from unlearnable.errors import BELOW_MIN_DROP, FINISHED_WITH_SKIPS, IntegrityError, UsageError, disk_error
@@ -74,7 +74,7 @@ def protect(source: str, out: str | Path, options: Options | None = None, *, tel
         "release": str(out),
         "owner": str(owner.owner),
         "method": crafter.method.preset,
-        "eps": options.eps,
+        "eps": options.levels,
         "images": {"total": len(built.rows) + len(lost), "protected": len(built.rows), "skipped": len(lost)},
         "skipped": [{"id": item.id, "reason": item.reason} for item in lost],
         "seconds": clock.total(),
@@ -184,7 +184,7 @@ def _settings(source: Source, options: Options) -> Settings:
     if refusal:
         raise UsageError(f"--layout {chosen} cannot hold {source.spec}: {refusal}.", "Use --layout parquet.")
     workers = options.workers or os.cpu_count() or 1
-    return Settings(chosen, options.format, options.eps, options.quality, options.metadata, workers)
+    return Settings(chosen, options.format, options.levels, options.quality, options.metadata, workers)
 
 
 def _build(source: Source, crafter: Crafter, settings: Settings, staging: Path, marks: Path, tell: Tell) -> Built:
@@ -201,9 +201,15 @@ def _build(source: Source, crafter: Crafter, settings: Settings, staging: Path, 
 def _verify(
     root: Path, settings: Settings, options: Options, crafter: Crafter, learned: Study, built: Built, tell: Tell
 ) -> dict[str, Any]:
-    """Victims on the bytes under `root`. What the verifier gets of the release are functions that read and make files."""
+    """Victims on the bytes under `root`. What the verifier gets of the release are functions that read and make files.
+
+    The control arm is uniform noise of the budget. Where the method is unbounded, that would be noise of the whole range,
+    which proves nothing: there it has the root mean square of what really changed, at most 64 levels and the budget.
+    """
     rows = {row.id: row for row in built.rows}
-    noise = craft.fit(craft.resolve("random_noise", None, {}), None, crafter.context)
+    like = budget.noise_like(built.rms()) if crafter.method.unbounded else settings.levels
+    levels = min(like, settings.levels)
+    noise = craft.fit(craft.resolve("random_noise", None, {}), None, replace(crafter.context, levels=levels))
     count = [0]
 
     def shipped(wanted: Sequence[Record]) -> Iterator[tuple[Record, bytes]]:
@@ -216,7 +222,7 @@ def _verify(
     def noisy(record: Record) -> bytes:
         picture = imageio.decode(learned.source.read(record), record.id)
         delta = noise([record], [picture.pixels])[0]
-        return build.make(picture, delta, settings).data
+        return build.make(picture, delta, replace(settings, levels=levels)).data
 
     seen = evidence.collect(
         learned.looks,
@@ -238,6 +244,7 @@ def _verify(
     )
     device = pick(options.device)
     document = run.run(todo, seen, device, tell)
+    document["protocol"]["noise_levels"] = levels
     if learned.independent is not None:
         other = evidence.relabelled(seen, learned.independent)
         run.under_other_labels(document, run.run(replace(todo, against=()), other, device, tell))
@@ -264,7 +271,7 @@ def _told(
         verification=verification,
         private={
             **named,
-            "surrogate": method.surrogate if method.trains else None,
+            "surrogate": _shown(method.surrogate) if method.surrogate and method.trains else None,
             "command": shlex.join(["unlearnable", "protect", source, str(out), *options.words()]),
             "auto": chosen["evidence"],
             "timings": laps,
@@ -273,7 +280,7 @@ def _told(
             **named,
             "source": str(_absolute(source)) if Path(source).expanduser().exists() else source,
             "reading": options.reading() | {"labels": labels},
-            "eps": options.eps,
+            "eps": options.levels,
             "device": describe(pick(options.device)),
             "seconds": laps,
             "parts": {**learned.ids(), "how": learned.parts.how} if learned else None,
@@ -283,3 +290,8 @@ def _told(
         disclose=options.disclose,
         overwrite=options.overwrite,
     )
+
+
+def _shown(surrogate: str) -> str:
+    """Networks as others may read them, without the folders of a weights file."""
+    return "+".join(dict.fromkeys(registry.network(name).shown for name, _ in registry.ensemble(surrogate)))

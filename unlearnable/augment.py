@@ -6,9 +6,13 @@ their own for every image (a draw shared by the batch is quicker but is another,
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+Augment = Callable[[Tensor, torch.Generator], Tensor]
 
 
 def none(images: Tensor, generator: torch.Generator) -> Tensor:

@@ -1,12 +1,14 @@
 """The only place where float perturbations become pixels, and the only projection onto the budget.
 
-The budget is a whole number of grey levels. A perturbation is made on a square working size, resampled to each image's
+The budget is a whole number of grey levels; 255, the whole range, is no bound at all, and the default of methods that
+declare UNBOUNDED. A perturbation is made on a square working size, resampled to each image's
 own size, and rounded there, once; then it is held inside the budget and inside 0..255 against the clean pixels. So the
 bound is true of the decoded pixels of every lossless file by construction, not by luck of rounding.
 """
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,13 +21,31 @@ if TYPE_CHECKING:
 
 DEFAULT_LEVELS = 8
 MAX_LEVELS = 64  # a quarter of the range: past this nobody would call the copy a picture of the original
+NO_BOUND = 255  # any pixel may become any other
+VISIBLE_ABOVE = 16  # past this nobody should be told that people hardly see it
 
 
-def check_levels(levels: int) -> int:
-    """The budget in whole grey levels, 1 to 64. Raises UsageError outside that."""
-    if not 1 <= levels <= MAX_LEVELS:
-        raise UsageError(f"--eps is a whole number of grey levels from 1 to {MAX_LEVELS}, not {levels}.", "8 is usual.")
+def resolve(eps: int | None, unbounded: bool) -> int:
+    """The budget of a run: what was asked for, else 8, or 255 for a method that is unbounded by nature."""
+    if eps is None:
+        return NO_BOUND if unbounded else DEFAULT_LEVELS
+    return check_levels(eps, NO_BOUND if unbounded else MAX_LEVELS)
+
+
+def check_levels(levels: int, most: int = MAX_LEVELS) -> int:
+    """The budget in whole grey levels, 1 to `most`. Raises UsageError outside that."""
+    if not 1 <= levels <= most:
+        hint = "Leave it out for no bound." if most == NO_BOUND else f"{DEFAULT_LEVELS} is usual."
+        raise UsageError(f"--eps is a whole number of grey levels from 1 to {most}, not {levels}.", hint)
     return levels
+
+
+def noise_like(rms: float) -> int:
+    """The k in 1..64 for which noise uniform over the whole levels -k..k has the root mean square nearest to `rms`.
+
+    Its variance is k(k + 1)/3; what is lost at black and white is not made up for.
+    """
+    return min(range(1, MAX_LEVELS + 1), key=lambda k: abs(math.sqrt(k * (k + 1) / 3) - rms))
 
 
 def resample(delta: Tensor, height: int, width: int) -> Tensor:
@@ -41,7 +61,7 @@ def to_levels(delta: Tensor, clean: Pixels, levels: int) -> Levels:
     """Rounds a float perturbation to whole grey levels that are legal for this image.
 
     delta: (3, H, W) float in [0, 1] pixel units, already at the image's size; clean: (H, W, C) uint8.
-    Returns (H, W, 1 or 3) int8 with |step| <= levels and clean + step in 0..255. Non-finite values raise ValueError.
+    Returns (H, W, 1 or 3) int16 with |step| <= levels and clean + step in 0..255. Non-finite values raise ValueError.
     A grey image takes the green channel's perturbation, not the mean of three: a mean of independent signs would spend
     only part of the budget.
     """
@@ -51,14 +71,13 @@ def to_levels(delta: Tensor, clean: Pixels, levels: int) -> Levels:
         raise ValueError("the perturbation is not finite")
     channels = colour_channels(clean)
     chosen = delta.detach()[1:2] if channels == 1 else delta.detach()
-    # one float copy and then single bytes: a photograph of 24 megapixels has 72 million of these
-    steps = chosen.mul(255).round_().clamp_(-levels, levels).to(torch.int8).permute(1, 2, 0).cpu().numpy()
+    # one float copy, then small integers: a photograph of 24 megapixels has 72 million of these
+    steps = chosen.mul(255).round_().clamp_(-levels, levels).to(torch.int16).permute(1, 2, 0).cpu().numpy()
     colour = clean[:, :, :channels].astype(np.int16)
-    moved = colour + steps
+    moved: Levels = colour + steps
     np.clip(moved, 0, 255, out=moved)
     moved -= colour
-    legal: Levels = moved.astype(np.int8)
-    return legal
+    return moved
 
 
 def colour_channels(pixels: Pixels) -> int:

@@ -35,6 +35,11 @@ class Method:
         return bool(registry.describe("poisons", self.name).facts.get("TRAINS"))
 
     @property
+    def unbounded(self) -> bool:
+        """Whether it moves pixels as far as it likes, and visibly, where no --eps caps it."""
+        return bool(registry.describe("poisons", self.name).facts.get("UNBOUNDED"))
+
+    @property
     def needs_labels(self) -> bool:
         return bool(registry.describe("poisons", self.name).facts.get("NEEDS_LABELS"))
 

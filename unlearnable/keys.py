@@ -11,14 +11,18 @@ import hashlib
 import hmac
 import os
 import secrets
+import struct
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from unlearnable.errors import UsageError
 
 _BYTES = 32
+_WORDS = struct.Struct(">QQ")
 
 
 @dataclass(frozen=True)
@@ -54,9 +58,25 @@ class Key:
 
     def rng(self, *labels: str | int) -> np.random.Generator:
         """A generator for one purpose, such as rng("regions", "cat"). Labels are length-prefixed: no two lists collide."""
-        message = b"".join(len(part).to_bytes(4, "big") + part for part in (str(label).encode() for label in labels))
-        digest = hmac.new(self.secret, message, hashlib.sha256).digest()
+        digest = hmac.digest(self.secret, b"".join(map(_part, labels)), "sha256")
         return np.random.Generator(np.random.Philox(key=int.from_bytes(digest[:16], "big")))
+
+    def rngs(self, *labels: str | int, names: Iterable[str]) -> Iterator[np.random.Generator]:
+        """rng(*labels, name) for one name after another, a few times quicker: the same numbers.
+
+        It is one generator with a new key each time: draw from it before the next is asked for.
+        """
+        prefix = b"".join(map(_part, labels))
+        philox = np.random.Philox(key=0)
+        generator = np.random.Generator(philox)
+        fresh: Any = philox.state  # the stubs want arrays where the setter takes, more quickly, any numbers
+        fresh["state"]["counter"], fresh["buffer"] = (0, 0, 0, 0), (0, 0, 0, 0)
+        for name in names:
+            digest = hmac.digest(self.secret, prefix + _part(name), "sha256")
+            high, low = _WORDS.unpack_from(digest)
+            fresh["state"]["key"] = (low, high)
+            philox.state = fresh
+            yield generator
 
     def seed(self, *labels: str | int) -> int:
         """A 63-bit seed for one purpose, for generators that take an integer (torch)."""
@@ -65,3 +85,8 @@ class Key:
     def commitment(self, salt: bytes) -> str:
         """SHA-256 of salt and key: published, it binds the owner to the key without telling it."""
         return hashlib.sha256(salt + self.secret).hexdigest()
+
+
+def _part(label: str | int) -> bytes:
+    text = str(label).encode()
+    return len(text).to_bytes(4, "big") + text

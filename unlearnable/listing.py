@@ -14,6 +14,8 @@ def described(kind: str) -> list[dict[str, Any]]:
         found = registry.describe(kind, name)
         fields = [{"name": f.name, "type": f.type, "default": f.default, "help": f.help} for f in found.params]
         facts = {key.lower(): value for key, value in found.facts.items() if value is not None}
+        if kind == "poisons":
+            facts.setdefault("unbounded", False)
         out.append({"name": name, "summary": found.summary, "presets": found.presets, "parameters": fields, **facts})
     return out
 
@@ -28,6 +30,8 @@ def lines(found: list[dict[str, Any]]) -> list[str]:
         for fact in ("paper", "cost"):
             if method.get(fact):
                 out.append(f"    {fact}: {method[fact]}")
+        if method.get("unbounded"):
+            out.append("    not bounded: the change is visible; --eps caps it")
         for field in method["parameters"]:
             out.append(f"    --set {field['name']}={field['default']}  {field['help']}")
     return out

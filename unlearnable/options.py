@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from unlearnable import budget
+from unlearnable import budget, params, registry
 from unlearnable.errors import UsageError
 
 _CHOICES = {
@@ -25,7 +25,7 @@ class Options:
     method: str | None = None  # None or "auto": chosen by measurement
     preset: str | None = None
     set: dict[str, Any] = field(default_factory=dict)
-    eps: int = budget.DEFAULT_LEVELS
+    eps: int | None = None  # None: 8, or no bound for a method that has none; see `levels`
     size: int | None = None  # working size; None follows the images
     split: str | None = None
     image_column: str | None = None
@@ -55,9 +55,10 @@ class Options:
     def __post_init__(self) -> None:
         if isinstance(self.against, str):
             object.__setattr__(self, "against", (self.against,))
-        if not isinstance(self.eps, int):
-            raise UsageError(f"--eps is a whole number of grey levels, not {self.eps!r}.")
-        budget.check_levels(self.eps)
+        if self.eps is not None:
+            if not isinstance(self.eps, int):
+                raise UsageError(f"--eps is a whole number of grey levels, not {self.eps!r}.")
+            budget.resolve(self.eps, self._unbounded())
         for name, allowed in _CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise UsageError(f"--{name} is one of {', '.join(allowed)}, not {getattr(self, name)!r}.")
@@ -68,13 +69,22 @@ class Options:
         if self.size is not None and not 8 <= self.size <= 1024:
             raise UsageError(f"--size is 8 to 1024 pixels, not {self.size}.")
 
+    @property
+    def levels(self) -> int:
+        """The budget in grey levels, 1 to 255: the one place where `eps` is resolved."""
+        return budget.resolve(self.eps, self._unbounded())
+
+    def _unbounded(self) -> bool:
+        name = params.check_method(self.method, self.preset, self.set)  # None: `auto` tries bounded methods alone
+        return name is not None and bool(registry.describe("poisons", name).facts.get("UNBOUNDED"))
+
     def reading(self) -> dict[str, Any]:
         """How the source is read."""
         return {name: getattr(self, name) for name in ("split", "image_column", "label_column", "labels")}
 
     def deciding(self) -> dict[str, Any]:
         """The options that decide bytes or figures, as plain JSON values."""
-        given = {name: value for name, value in vars(self).items() if name not in _OUTSIDE}
+        given = {name: value for name, value in vars(self).items() if name not in _OUTSIDE} | {"eps": self.levels}
         return {name: str(value) if isinstance(value, Path) else value for name, value in given.items()}
 
     def words(self) -> list[str]:

@@ -23,6 +23,7 @@ _ROOT = Path(__file__).resolve().parent
 _NOUN = {"poisons": "method", "defences": "defence", "nets": "network", "sources": "source"}
 _FILES = (".safetensors", ".pt", ".pth")  # of weights
 HUB = "hf://"
+_MOST_NETS = 16  # to craft on
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,22 @@ def network(spec: str) -> Net:
     if (at or net.frozen) and not weights:
         raise UsageError(f"{spec} names no weights.", f"Write {'frozen:' * net.frozen}{name}@FILE or @DEFAULT.")
     return net
+
+
+def ensemble(spec: str) -> list[tuple[str, int]]:
+    """Networks to craft on, each with the number of its seed: "resnet18*2+small" -> resnet18 0, resnet18 1, small 0.
+
+    Raises UsageError for what is no list of them. Paths of weights that hold a "+" or "*" cannot be spelled here.
+    """
+    out = []
+    for part in spec.split("+"):
+        name, star, count = part.strip().partition("*")
+        if not name or (star and not count.isdigit()) or count == "0":
+            raise UsageError(f"net={spec} is not a list of networks.", "Such as resnet18, resnet18+vgg19_bn, small*3.")
+        out += [(name, number) for number in range(min(int(count or 1), _MOST_NETS + 1))]
+    if len(out) > _MOST_NETS:
+        raise UsageError(f"net={spec} asks for more than {_MOST_NETS} networks.")
+    return out
 
 
 def require_network(spec: str) -> None:

@@ -16,14 +16,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unlearnable import adversarial, cache, nets
+from unlearnable import adversarial, cache, nets, registry
 from unlearnable.device import describe, out_of_memory
 from unlearnable.errors import TrainingError
 from unlearnable.train import SURROGATE, History, Recipe, cross_entropy, learned_little, train
 from unlearnable.types import Batch, TrainSurrogate
 from unlearnable.version import __version__
 
-_PLAIN = Recipe(epochs=20, batch=128)  # for networks of our own, which need no warm restart from a paper
+_PLAIN = Recipe(epochs=20, batch=128)  # for our own networks, and for those that start from weights
+_OURS = ("small", "vit_small", "linear")
 Weights = dict[str, Tensor]
 
 
@@ -66,10 +67,10 @@ def trainer(
 
 
 def recipe_for(net: str, images: int, epochs: int | None, milestones: tuple[float, ...] | None) -> Recipe:
-    """The paper's for torchvision's networks, a shorter one for ours; with a lower rate where weights are given."""
-    recipe = _PLAIN if net == "small" else SURROGATE
-    if "@" in net:
-        recipe = replace(_PLAIN, learning_rate=0.01)
+    """The paper's for torchvision's networks from scratch, a shorter one for others."""
+    asked = registry.network(net)
+    recipe = _PLAIN if asked.name in _OURS or asked.weights else SURROGATE
+    recipe = replace(recipe, learning_rate=nets.learning_rate(net))
     if milestones is not None:
         recipe = replace(recipe, schedule="steps", milestones=milestones)
     return replace(recipe, epochs=epochs or recipe.epochs, batch=min(recipe.batch, max(16, images // 8)))
@@ -137,5 +138,5 @@ def _network(net: str, classes: int, data: Batch, weights: Weights, device: torc
 
 def _of_file(net: str) -> str:
     """The digest of the weights file that a network is to start from, so that another file is another surrogate."""
-    path = Path(net.partition("@")[2])
+    path = Path(registry.network(net).weights)
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""

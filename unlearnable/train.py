@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from unlearnable.augment import AUGMENTATIONS
+from unlearnable.augment import AUGMENTATIONS, Augment
 from unlearnable.device import autocast, stopped
 from unlearnable.errors import TrainingError
 from unlearnable.nets import Network
@@ -47,11 +47,15 @@ SURROGATE = Recipe(epochs=40, batch=128, schedule="steps", milestones=(1 / 2.667
 
 @dataclass
 class History:
-    """One training run, epoch by epoch. Accuracies are fractions; seconds leave out the evaluation."""
+    """One training run, epoch by epoch. Accuracies are fractions; seconds leave out the evaluation.
+
+    figures: what a countermeasure measured beside, by name.
+    """
 
     train_loss: list[float] = field(default_factory=list)
     accuracy: list[float] = field(default_factory=list)
     seconds: float = 0.0
+    figures: dict[str, float] = field(default_factory=dict)
 
     @property
     def peak(self) -> float:
@@ -84,12 +88,15 @@ def train(
     seed: int,
     test: tuple[Tensor, Tensor] | None = None,
     objective: Objective = cross_entropy,
+    augment: Augment | None = None,
+    reshape: Callable[[torch.optim.Optimizer], torch.optim.Optimizer] = lambda optimiser: optimiser,
     keep_best: bool = False,
     on_epoch: Callable[[int, History], None] = lambda epoch, history: None,
 ) -> History:
     """Trains `net` in place on uint8 images (N, 3, S, S) and int64 labels (N,), where the images are.
 
     With `test`, its accuracy is recorded after every epoch; `keep_best` then ends with the weights of the best one.
+    `augment` takes the place of the recipe's; `reshape` wraps the optimiser, for those who change the gradients first.
     Raises TrainingError when the loss is not finite.
     """
     device = images.device
@@ -97,8 +104,9 @@ def train(
     net.normalise_for(images)
     batches = max(1, len(images) // recipe.batch)
     optimiser, schedule = _optimiser(net, recipe, batches)
+    optimiser = reshape(optimiser)
     generator = torch.Generator().manual_seed(seed)
-    augment = AUGMENTATIONS[recipe.augment]
+    augment = augment or AUGMENTATIONS[recipe.augment]
     history, best = History(), -1.0
     weights: dict[str, Tensor] = {}
     for epoch in range(1, recipe.epochs + 1):

@@ -11,7 +11,7 @@ from poison_kit import context, separable, surrogate
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from unlearnable import nets, train
+from unlearnable import nets, registry, train
 from unlearnable.errors import TrainingError, UsageError
 from unlearnable.nets import Network
 from unlearnable.poisons import _pgd, _surrogates, cw, fgsm, hypocritical, mi_fgsm, targeted, untargeted
@@ -104,7 +104,7 @@ def test_an_ensemble_descends_the_mean_of_its_losses() -> None:
 
 
 def test_networks_by_name() -> None:
-    assert _surrogates.members("small*2+resnet18") == [("small", 0), ("small", 1), ("resnet18", 0)]
+    assert registry.ensemble("small*2+resnet18") == [("small", 0), ("small", 1), ("resnet18", 0)]
     for wrong in ("", "small*", "small*0", "+small", "small*99"):
         with pytest.raises(UsageError, match="net="):
             targeted.Params(net=wrong)

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import torch
-from poison_kit import CLASSES, context, separable
+from poison_kit import CLASSES, KEY, context, separable
 
 from unlearnable.poisons import random_noise
 from unlearnable.poisons.random_noise import Params
@@ -23,3 +23,11 @@ def test_images_of_a_class_share_only_class_noise() -> None:
     assert len({tuple(d.ravel().tolist()) for d in delta}) == 6
     shared = random_noise.delta(data, {}, Params(level="class"), context())
     assert torch.equal(shared[0], shared[len(CLASSES)]) and not torch.equal(shared[0], shared[1])
+
+
+def test_noise_follows_from_the_key_and_the_id() -> None:
+    data = separable(5)
+    delta = random_noise.delta(data, {}, Params(), context())
+    for name, found in zip(data.ids, delta, strict=True):
+        drawn = KEY.rng("random_noise", "image", name).integers(-8, 8, (3, 16, 16), "int8", endpoint=True)
+        assert torch.equal(found, torch.from_numpy(drawn).float() / 255)

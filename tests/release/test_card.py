@@ -94,6 +94,38 @@ def test_a_lossy_release_promises_no_bound(tmp_path: Path, made: Made) -> None:
     assert "99.9% of the pixel values of every image lie within 8" in text
 
 
+@pytest.mark.parametrize("guaranteed", [True, False])
+def test_a_change_without_a_bound_is_told_in_the_first_paragraph(tmp_path: Path, made: Made, guaranteed: bool) -> None:
+    text = card(made(tmp_path, levels=255, guaranteed=guaranteed))
+    paragraph = first_paragraph(text)
+    assert "The change of a pixel is not bounded, and it is visible" in paragraph
+    assert "Pixel values were changed without a bound. Measured on the shipped files: largest change 8" in text
+    for word in ("nearly the same", "No pixel value differs", "255 grey levels", *METHOD_WORDS):
+        assert word not in text
+
+
+def test_a_change_is_called_visible_by_its_budget_alone(tmp_path: Path, made: Made) -> None:
+    for levels, words in (
+        (8, "look nearly the same"),
+        (16, "look nearly the same"),
+        (17, "is visible"),
+        (200, "is visible"),
+    ):
+        text = card(made(tmp_path, levels=levels))
+        assert words in first_paragraph(text)
+        assert f"by more than {levels} of 255 grey levels" in text
+
+
+def test_noise_of_another_size_than_the_budget_is_called_by_its_own(tmp_path: Path, made: Made) -> None:
+    full = verification()
+    full["protocol"]["noise_levels"] = 6
+    text = card(made(tmp_path, levels=255, verification=full))
+    assert "of the same size" not in text and "the originals with random noise of up to 6 grey levels" in text
+    assert "| Random noise of up to 6 grey levels | 89.5%" in text
+    full["protocol"]["noise_levels"] = 8
+    assert "| Random noise of the same size | 89.5%" in card(made(tmp_path, verification=full))
+
+
 def test_pseudo_labels_get_their_second_table(tmp_path: Path, made: Made) -> None:
     full = verification()
     text = card(made(tmp_path, verification=full | {"independent_labels": full["arms"]}))

@@ -185,6 +185,14 @@ def test_damage_is_a_sentence_and_never_a_crash(data: bytes) -> None:
         Manifest.from_bytes(data)
 
 
+def test_a_release_without_a_bound_is_listed_like_any_other() -> None:
+    unbounded = {"norm": "linf", "levels": 255, "guaranteed": True}
+    listed = manifest(entry("data/a.png", linf=255, p999=255.0, psnr=12.5), budget=unbounded)
+    assert Manifest.from_bytes(listed.to_bytes()) == listed
+    with pytest.raises(IntegrityError, match="levels"):
+        manifest(budget=unbounded | {"levels": 256}).to_bytes()
+
+
 def test_the_schema_guards_writing_too() -> None:
     with pytest.raises(IntegrityError, match=r"created should match"):
         manifest(created="yesterday").to_bytes()

@@ -124,6 +124,20 @@ def test_the_page_needs_nothing_else(
         assert "http" not in value.lower() or value == "Content-Security-Policy"
 
 
+def test_a_change_without_a_bound_is_said_and_shown_as_it_is(tmp_path: Path, made: Made) -> None:
+    full = verification()
+    full["protocol"]["noise_levels"] = 6
+    facts = made(tmp_path, levels=255, verification=full)
+    for text in (report.public(facts), report.owner(facts)):
+        page = " ".join(Page(text).text.split())
+        assert "Pixel values were changed without a bound." in page
+        assert "The change of a pixel is not bounded, and it is visible." in page
+        assert "Random noise of up to 6 grey levels" in page and "of the same size" not in page
+        assert "255 grey levels" not in page and "× 10" not in page and "ten times" not in page
+    assert not any(word in report.public(facts) for word in METHOD_WORDS)
+    assert "<figcaption>Difference</figcaption>" in report.owner(facts)
+
+
 def test_an_unproven_release_says_so(tmp_path: Path, made: Made) -> None:
     page = Page(report.public(made(tmp_path, verification=None)))
     assert "Not verified." in page.text and "svg" not in page.tags

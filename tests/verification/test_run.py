@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from dataclasses import replace
 
@@ -10,8 +11,9 @@ import torch
 from made_pictures import picture
 
 from unlearnable import registry
+from unlearnable.defences._job import Job
 from unlearnable.errors import UsageError
-from unlearnable.train import Recipe
+from unlearnable.train import History, Recipe
 from unlearnable.verification import plan, run
 from unlearnable.verification.evidence import Evidence
 
@@ -64,31 +66,61 @@ def test_countermeasures_are_tried_on_clean_and_protected() -> None:
     )
 
 
-@pytest.mark.parametrize("name", registry.names("defences"))
-def test_every_countermeasure_keeps_shape_and_type_and_changes_something(name: str) -> None:
-    x = evidence().arms["clean"]
-    module = registry.load("defences", name)
-    out = module.training_images(x, module.Params())
-    assert out.shape == x.shape and out.dtype == torch.uint8 and not torch.equal(out, x)
-    assert torch.equal(out, module.training_images(x, module.Params()))
+def test_what_a_countermeasure_measured_beside_is_stated_over_seeds() -> None:
+    document = run.run(small_plan(seeds=2, against=("dilution50", "grayscale")), evidence(), CPU)
+    rows = document["against"]["dilution50"]
+    assert set(rows["protected"]) == {*document["arms"]["clean"], "figures"}
+    null = rows["protected"]["figures"]["clean_alone_peak"]
+    assert null == rows["clean"]["figures"]["clean_alone_peak"], "the same clean images in both arms"
+    assert len(null["runs"]) == 2 and null["mean"] == pytest.approx(sum(null["runs"]) / 2)
+    assert "figures" not in document["against"]["grayscale"]["clean"]
 
 
-def test_grayscale_is_luma_and_bit_depth_has_four_levels() -> None:
-    x = evidence().arms["clean"]
-    grey = registry.load("defences", "grayscale")
-    out = grey.training_images(x, grey.Params())
-    red, green, blue = x[0, :, 3, 4].tolist()
-    assert out[0, :, 3, 4].tolist() == [round(0.299 * red + 0.587 * green + 0.114 * blue)] * 3
-    depth = registry.load("defences", "bit_depth")
-    assert set(depth.training_images(x, depth.Params()).unique().tolist()) <= {0, 64, 128, 192}
+def test_accuracy_bought_with_clean_images_is_no_worst_case_of_the_release() -> None:
+    document = run.run(small_plan(seeds=1, against=("dilution50",)), evidence(), CPU)
+    assert document["against"]["dilution50"]["protected"]["peak"]["mean"] > document["worst_case"]["peak"]
+    assert document["worst_case"]["peak"] == document["arms"]["protected"]["peak"]["mean"]
+    assert "NO_ADAPTIVE_TRAINER" in {flag["name"] for flag in document["flags"]}
+
+
+def test_a_countermeasure_gets_the_arm_and_the_originals(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    grayscale = registry.load("defences", "grayscale")
+
+    def victim(job: Job, params: object) -> History:
+        seen.append((job.images, job.clean, job.seed))
+        return job.run()
+
+    monkeypatch.setattr(grayscale, "victim", victim)
+    given = evidence()
+    run.run(small_plan(seeds=1, against=("grayscale",)), given, CPU)
+    (arm, clean, seed), (protected, also_clean, _) = seen
+    assert torch.equal(arm, given.arms["clean"]) and torch.equal(protected, given.arms["protected"]) and seed == 0
+    assert torch.equal(clean, given.arms["clean"]) and torch.equal(also_clean, given.arms["clean"])
 
 
 def test_groups_of_countermeasures_expand_and_unknown_ones_are_refused() -> None:
-    assert [name for name, _, _ in plan.defences(["cheap"])] == ["bit_depth2", "blur1", "grayscale", "jpeg10"]
-    assert len(plan.defences(["all", "jpeg10"])) == len(plan.defences(["all"])) > 4
+    assert [name for name, _, _ in plan.defences(["cheap"])] == [
+        *("bit_depth2", "blur1", "grayscale", "jpeg10", "median3", "projection", "resize50"),
+    ]
+    assert len(plan.defences(["all", "jpeg10"])) == len(plan.defences(["all"])) > 25
     assert [name for name, _, _ in plan.defences(["jpeg10, blur1", "jpeg10"])] == ["jpeg10", "blur1"]
     with pytest.raises(UsageError, match="Did you mean 'jpeg10'"):
         plan.defences(["jpg10"])
+
+
+def test_what_needs_a_library_that_is_absent_is_left_out_of_all_and_refused_by_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def find_spec(name: str) -> object:
+        return None if name == "opacus" else importlib.util.spec_from_loader(name, None)
+
+    monkeypatch.setattr(plan, "find_spec", find_spec)
+    monkeypatch.setattr(importlib.util, "find_spec", find_spec)
+    tried = [name for name, _, _ in plan.defences(["all"])]
+    assert "dp_sgd" not in tried and "projection" in tried
+    with pytest.raises(UsageError, match=r"pip install 'unlearnable\[dp\]'"):
+        plan.defences(["dp_sgd"])
 
 
 def test_the_plan_follows_the_number_of_images_and_the_protocol() -> None:

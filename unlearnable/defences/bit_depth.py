@@ -9,8 +9,12 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from unlearnable.defences._job import Job
+from unlearnable.train import History
+
 PAPER = "Liu et al. 2023, arXiv 2301.13838"
 CHEAP = True
+COST = 1.0
 PRESETS: dict[str, dict[str, int]] = {"bit_depth2": {"bits": 2}}
 
 
@@ -24,6 +28,10 @@ class Params:
             raise ValueError(f"bits is 1 to 7, not {self.bits}")
 
 
-def training_images(images: Tensor, params: Params) -> Tensor:
-    """(N, 3, V, V) uint8 -> the same shape and type."""
-    return images & (256 - (1 << (8 - params.bits)))
+def victim(job: Job, params: Params) -> History:
+    return job.run(images=posterised(job.images, params.bits))
+
+
+def posterised(images: Tensor, bits: int) -> Tensor:
+    """(N, 3, V, V) uint8 -> the same shape and type, in 2**bits levels."""
+    return images & (256 - (1 << (8 - bits)))

@@ -9,7 +9,11 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from unlearnable.defences._job import Job, changed
+from unlearnable.train import History
+
 CHEAP = True
+COST = 1.0
 PRESETS: dict[str, dict[str, float]] = {"blur1": {"sigma": 1.0}, "blur05": {"sigma": 0.5}}
 
 
@@ -23,9 +27,13 @@ class Params:
             raise ValueError(f"sigma is 0.3 to 3 pixels, not {self.sigma}")
 
 
-def training_images(images: Tensor, params: Params) -> Tensor:
+def victim(job: Job, params: Params) -> History:
+    return job.run(images=changed(lambda part: blurred(part, params.sigma), job.images))
+
+
+def blurred(images: Tensor, sigma: float) -> Tensor:
     """(N, 3, V, V) uint8 -> the same shape and type."""
     from torchvision.transforms.functional import gaussian_blur
 
-    blurred: Tensor = gaussian_blur(images, [5, 5], [params.sigma, params.sigma])
-    return blurred
+    out: Tensor = gaussian_blur(images, [5, 5], [sigma, sigma])
+    return out

@@ -11,8 +11,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from unlearnable.defences._job import Job, changed
+from unlearnable.train import History
+
 PAPER = "Liu et al. 2023, arXiv 2301.13838"
 CHEAP = True
+COST = 1.0
 PRESETS: dict[str, dict[str, object]] = {"grayscale": {}}
 
 
@@ -21,8 +25,12 @@ class Params:
     """No settings."""
 
 
-def training_images(images: Tensor, params: Params) -> Tensor:
-    """(N, 3, V, V) uint8 -> the same shape and type."""
+def victim(job: Job, params: Params) -> History:
     del params
-    luma = (images.float() * torch.tensor([0.299, 0.587, 0.114], device=images.device).view(1, 3, 1, 1)).sum(1, True)
-    return luma.round().byte().expand(-1, 3, -1, -1).contiguous()
+    return job.run(images=changed(luma, job.images))
+
+
+def luma(images: Tensor) -> Tensor:
+    """(N, 3, V, V) uint8 -> floats of the same shape, all channels alike."""
+    weights = torch.tensor([0.299, 0.587, 0.114], device=images.device).view(1, 3, 1, 1)
+    return (images.float() * weights).sum(1, True).expand(-1, 3, -1, -1)

@@ -14,8 +14,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from unlearnable.defences._job import Job
+from unlearnable.train import History
+
 PAPER = "Liu et al. 2023, arXiv 2301.13838"
 CHEAP = True
+COST = 1.0
 PRESETS: dict[str, dict[str, int]] = {
     "jpeg10": {"quality": 10},
     "jpeg30": {"quality": 30},
@@ -34,11 +38,15 @@ class Params:
             raise ValueError(f"quality is 1 to 95, not {self.quality}")
 
 
-def training_images(images: Tensor, params: Params) -> Tensor:
+def victim(job: Job, params: Params) -> History:
+    return job.run(images=compressed(job.images, params.quality))
+
+
+def compressed(images: Tensor, quality: int) -> Tensor:
     """(N, 3, V, V) uint8 -> the same shape and type."""
     out = np.empty((len(images), *images.shape[2:], 3), np.uint8)
     for i, pixels in enumerate(images.permute(0, 2, 3, 1).cpu().numpy()):
         file = io.BytesIO()  # a codec in memory, as a trainer runs it: this is no image of the release
-        Image.fromarray(pixels).save(file, "JPEG", quality=params.quality)
+        Image.fromarray(pixels).save(file, "JPEG", quality=quality)
         out[i] = np.asarray(Image.open(file))
     return torch.from_numpy(out).permute(0, 3, 1, 2).contiguous().to(images.device)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from torch import nn
 
+COST = "0.24 million weights, 0.05 G multiply-adds an image of 32 pixels"
+WEIGHTS = False
 
-def body(size: int, width: int = 32) -> tuple[nn.Module, int]:
+
+def body(size: int, pretrained: bool, width: int = 32) -> tuple[nn.Module, int, int]:
     """Layers of 32, 64, 128 and 128 channels, each but the first halving the side; images over 48 pixels are halved first."""
     layers: list[nn.Module] = [] if size <= 48 else [nn.AvgPool2d(2)]
     layers += [_block(3, width, pool=False), _block(width, 2 * width), _block(2 * width, 4 * width)]
     layers += [_block(4 * width, 4 * width), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
-    return nn.Sequential(*layers), 4 * width
+    return nn.Sequential(*layers), 4 * width, size
 
 
 def _block(inputs: int, outputs: int, pool: bool = True) -> nn.Module:

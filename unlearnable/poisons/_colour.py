@@ -98,7 +98,7 @@ class Grid:
         """(3, N, 16, 32, 32) values at the nodes -> (3, N, S, S) at the pixels."""
         rows = nodes.flatten(1).t().contiguous()
         out = F.embedding_bag(self.corners, rows, per_sample_weights=self.weights, mode="sum")
-        return out.t().unflatten(1, (-1, *self.sides))
+        return out.t().view(3, -1, *self.sides)
 
     def spread(self, gradient: Tensor) -> Tensor:
         """The adjoint of `read`: (3, N, S, S) gradients at the pixels -> (3, N, 16, 32, 32) at the nodes."""
@@ -106,7 +106,7 @@ class Grid:
         out = F.embedding_bag(
             self.pixels, rows, self.first, per_sample_weights=self.shares, mode="sum", include_last_offset=True
         )
-        return out.t().unflatten(1, (-1, *NODES))
+        return out.t().view(3, -1, *NODES)
 
 
 def nodes(device: torch.device) -> Tensor:

@@ -43,4 +43,4 @@ def lookup(images: Tensor, source: Tensor) -> Tensor:
     weights = torch.stack([left * up, right * up, left * down, right * down], dim=-1)
     rows = images.flatten(2).transpose(1, 2).flatten(0, 1)
     found = F.embedding_bag(corners.flatten(0, 1), rows, per_sample_weights=weights.flatten(0, 1), mode="sum")
-    return found.unflatten(0, (count, -1)).transpose(1, 2).unflatten(2, (side, side))
+    return found.view(count, side, side, 3).permute(0, 3, 1, 2)

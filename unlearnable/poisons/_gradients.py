@@ -40,7 +40,8 @@ def of_reverse_loss(net: Network, data: Batch, context: Context) -> Gradients:
     total = {name: torch.zeros_like(weight) for name, weight in weights.items()}
 
     def loss(weights: Gradients, images: Tensor, labels: Tensor) -> Tensor:
-        return reverse_cross_entropy(functional_call(layers, weights, (images,)), labels).sum()
+        logits: Tensor = functional_call(layers, weights, (images,))
+        return reverse_cross_entropy(logits, labels).sum()
 
     def add(part: slice) -> None:
         images, labels = data.images[part].to(net.mean.device), data.labels[part].to(net.mean.device)
@@ -61,7 +62,8 @@ def reverse_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 def norms(gradients: Gradients) -> Tensor:
     """(N,) L2 norms over all parameters. Where a gradient is zero so is this one's, not NaN."""
     parts = [torch.linalg.vector_norm(gradient.flatten(1), dim=1) for gradient in gradients.values()]
-    return torch.linalg.vector_norm(torch.stack(parts, 1), dim=1)
+    whole: Tensor = torch.linalg.vector_norm(torch.stack(parts, 1), dim=1)
+    return whole
 
 
 def cosines(gradients: Gradients, goal: Gradients) -> Tensor:
@@ -82,4 +84,5 @@ def _layers(net: Network) -> nn.Module:
 
 
 def _weights(layers: nn.Module) -> Gradients:
-    return {name: weight.detach() for name, weight in layers.named_parameters()}
+    # contiguous: `vmap` goes image by image, with a warning, where a convolution's output is channels last
+    return {name: weight.detach().contiguous() for name, weight in layers.named_parameters()}

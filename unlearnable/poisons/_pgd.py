@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from unlearnable import registry
 from unlearnable.device import autocast, in_parts
 from unlearnable.errors import TrainingError
 from unlearnable.keys import Key
@@ -66,7 +67,7 @@ class Params:
     "images attacked at once: memory against speed; 0 is 128 on a CPU, 512 on a GPU"
 
     def __post_init__(self) -> None:
-        _surrogates.members(self.net)
+        registry.ensemble(self.net)
         check_ranges(self.steps, self.step, self.restarts, self.batch)
 
     def step_size(self) -> float:

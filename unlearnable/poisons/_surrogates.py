@@ -1,7 +1,6 @@
 """The networks that a poison is crafted on: asked for, put into a state, taken out again, frozen.
 
-`--set net=` names one, or several to fool together: "resnet18+vgg19_bn", "resnet18*3" for three seeds of one, each as
-`nets` spells it (with "@WEIGHTS" where it starts from weights).
+`--set net=` names one, or several to fool together (`registry.ensemble`).
 """
 
 from __future__ import annotations
@@ -14,25 +13,10 @@ import torch
 from torch import Tensor
 from torch.fx.experimental.optimization import fuse
 
-from unlearnable import nets
+from unlearnable import nets, registry
 from unlearnable.errors import UsageError
 from unlearnable.nets import Network
 from unlearnable.types import Batch, Context, State
-
-_MOST = 16
-
-
-def members(spec: str) -> list[tuple[str, int]]:
-    """ "resnet18*2+small" -> [("resnet18", 0), ("resnet18", 1), ("small", 0)]: names and the number of the seed."""
-    out = []
-    for part in spec.split("+"):
-        name, star, count = part.strip().partition("*")
-        if not name or (star and not count.isdigit()) or count == "0":
-            raise UsageError(f"net={spec} is not a list of networks.", "Such as resnet18, resnet18+vgg19_bn, small*3.")
-        out += [(name, number) for number in range(int(count or 1))]
-    if len(out) > _MOST:
-        raise UsageError(f"net={spec} asks for {len(out)} networks.", f"At most {_MOST}.")
-    return out
 
 
 def trained(
@@ -52,7 +36,7 @@ def trained(
     if data is None or context.train_surrogate is None:
         raise ValueError("this method needs training images and context.train_surrogate")
     networks, accuracies = [], []
-    for name, number in members(spec):
+    for name, number in registry.ensemble(spec):
         found, accuracy = context.train_surrogate(
             data, name, number=number, epochs=epochs, milestones=milestones, robust=robust, checkpoints=checkpoints
         )
@@ -69,12 +53,12 @@ def freeze(net: Network, device: str) -> Network:
 
 def pack(networks: Sequence[Network], spec: str, context: Context, **more: Any) -> State:
     """A state that holds networks: what `unpack` needs, and anything else to keep beside it."""
-    each = len(networks) // len(members(spec))  # checkpoints of a member
+    each = len(networks) // len(registry.ensemble(spec))  # checkpoints of a member
     weights = [
         {part: value.detach().to("cpu", copy=True).contiguous() for part, value in net.state_dict().items()}
         for net in networks
     ]
-    names = [name for name, _ in members(spec) for _ in range(each)]
+    names = [name for name, _ in registry.ensemble(spec) for _ in range(each)]
     return {"nets": names, "classes": list(context.classes), "size": context.size, "weights": weights, **more}
 
 

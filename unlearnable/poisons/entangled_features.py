@@ -4,8 +4,8 @@ Adversarial training undoes noise that only fools ordinary features. This one mo
 itself adversarially trained, until classes overlap in them: push away from the mean feature of the image's own class, or
 pull to the nearest mean feature of another. "Is Adversarial Training Really a Silver Bullet for Mitigating Data Poisoning?"
 (Wen et al. 2023, ICLR, openreview.net/forum?id=zKvm1ETDOq); the network by Madry et al. 2018, arXiv 1706.06083. The authors
-report 13.31 points less accuracy for adversarial training at 8 grey levels on CIFAR-10; it is meant against that, and weaker
-than others against ordinary training.
+report 13.31 points less accuracy for adversarial training at 8 grey levels on CIFAR-10; it is meant against that, not
+against ordinary training.
 
 images: (N, 3, S, S) uint8; labels: (N,) int64; returns (N, 3, S, S) float within eps and within legal pixels.
 

@@ -29,11 +29,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from unlearnable import nets
+from unlearnable import nets, registry
 from unlearnable.device import autocast
 from unlearnable.errors import TrainingError
 from unlearnable.nets import Network
-from unlearnable.poisons import _patterns, _pgd, _surrogates
+from unlearnable.poisons import _noise, _patterns, _pgd, _surrogates
 from unlearnable.types import Batch, Context, State
 
 PAPER = "Huang et al. 2021, arXiv 2101.04898"
@@ -47,7 +47,7 @@ PRESETS: dict[str, dict[str, object]] = {
 }
 
 _CLASS_BATCHES = 20  # in a round, at least: as many as in the paper's; a small set is walked through several times
-_UNITS = 127  # sample-wise noise is kept as int8, in 127ths of the budget
+_NORM = 5.0  # of the network's gradient, at most
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Params:
     "share of every class that class-wise noise is searched on"
 
     def __post_init__(self) -> None:
-        if len(_surrogates.members(self.net)) != 1:
+        if len(registry.ensemble(self.net)) != 1:
             raise ValueError(f"net is one network, trained together with the noise, not {self.net!r}")
         if self.level not in ("sample", "class"):
             raise ValueError(f"level is sample or class, not {self.level!r}")
@@ -98,21 +98,15 @@ class _SampleNoise:
 
     def __init__(self, data: Batch, params: Params, context: Context) -> None:
         self.data, self.context, self.size = data, context, _pgd.at_once(0, context)
-        self.units = torch.zeros(data.images.shape, dtype=torch.int8, device=data.images.device)
+        self.kept = _noise.Kept(data, context)
+        self.at, self.state = self.kept.at, self.kept.state
         self.searched = torch.arange(len(data))
         self.descent = _descent(params)
 
-    def at(self, chosen: Tensor) -> Tensor:
-        return self.units[chosen].to(self.context.device).float() * (self.context.eps / _UNITS)
-
     def improve(self, net: Network) -> None:
         for chosen in _pgd.pieces(self.searched, self.size):
-            images, labels = _take(self.data, chosen, self.context)
-            found = self.descent.run([net], images, labels, self.at(chosen), self.context.eps, None)
-            self.units[chosen] = _to_units(found, self.context).to(self.units.device)
-
-    def state(self) -> State:
-        return {"ids": list(self.data.ids), "noise": self.units.cpu()}
+            images, labels = _noise.take(self.data, chosen, self.context)
+            self.kept.put(chosen, self.descent.run([net], images, labels, self.at(chosen), self.context.eps, None))
 
 
 class _ClassNoise:
@@ -135,7 +129,7 @@ class _ClassNoise:
 
     def improve(self, net: Network) -> None:
         for chosen in self._batches():
-            images, labels = _take(self.data, chosen, self.context)
+            images, labels = _noise.take(self.data, chosen, self.context)
             found = self.descent.run([net], images, labels, self.at(chosen), self.context.eps, None)
             # means as one product: unlike index_add, the same bytes every time on CUDA
             member = (labels == torch.arange(len(self.noise), device=labels.device)[:, None]).float()
@@ -165,16 +159,16 @@ def fit(data: Batch | None, params: Params, context: Context) -> State:
     net.normalise_for(data.images)
     net.to(context.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     noise = _SampleNoise(data, params, context) if params.level == "sample" else _ClassNoise(data, params, context)
-    optimiser = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4)
-    batches = _cycle(len(data), params.batch, context)
+    optimiser = torch.optim.SGD(net.parameters(), lr=net.learning_rate, momentum=0.9, weight_decay=5e-4)
+    batches = _noise.batches(len(data), params.batch, context.key, "error_min")
     number, error, loss = 0, 1.0, math.inf
     while number < params.rounds and error > params.stop_error:
         number += 1
         net.train().requires_grad_(True)
         for _ in range(params.train_steps):
             chosen = next(batches)
-            images, labels = _take(data, chosen, context)
-            _learn(net, optimiser, images.float() / 255 + noise.at(chosen), labels)
+            images, labels = _noise.take(data, chosen, context)
+            _noise.learn(net, optimiser, images.float() / 255 + noise.at(chosen), labels, most=_NORM)
         _surrogates.freeze(net, context.device)
         noise.improve(net)
         error, loss = _measure(net, noise)
@@ -194,49 +188,25 @@ def delta(batch: Batch, state: State, params: Params, context: Context) -> Tenso
     """The noise found for every image or class; sample-wise, images that were not in the fit are crafted now."""
     if params.level == "class":
         return _patterns.lookup(state["patterns"], batch, context, lambda noise: noise)
-    known = {name: row for row, name in enumerate(state["ids"])}
-    rows = torch.tensor([known.get(name, -1) for name in batch.ids], dtype=torch.long)
-    units: Tensor = state["noise"][rows.clamp(min=0)].float()
-    new = (rows < 0).nonzero()[:, 0]
-    if len(new):
+
+    def craft(new: Tensor) -> Tensor:
         (net,) = _surrogates.unpack(state, context)
         wanted = _surrogates.outputs(batch.labels, state, context)
+        found = []
         for chosen in _pgd.pieces(new, _pgd.at_once(0, context)):
             images = batch.images[chosen].to(context.device)
             start = torch.zeros(images.shape, device=context.device)
-            found = _descent(params).run([net], images, wanted[chosen].to(context.device), start, context.eps, None)
-            units[chosen] = _to_units(found, context).float().cpu()
-    return (units * (context.eps / _UNITS)).to(batch.images.device)
+            found.append(
+                _descent(params).run([net], images, wanted[chosen].to(context.device), start, context.eps, None)
+            )
+        return torch.cat(found)
+
+    return _noise.of(batch, state, context, craft)
 
 
 def _descent(params: Params) -> _pgd.Descent:
     sample = params.level == "sample"
     return _pgd.Descent(_pgd.toward, params.steps or (20 if sample else 1), params.step, box=sample)
-
-
-def _to_units(noise: Tensor, context: Context) -> Tensor:
-    return (noise * (_UNITS / context.eps)).round().clamp(-_UNITS, _UNITS).to(torch.int8)
-
-
-def _take(data: Batch, chosen: Tensor, context: Context) -> tuple[Tensor, Tensor]:
-    """uint8 images and labels on the context's device."""
-    return data.images[chosen].to(context.device), data.labels[chosen].to(context.device)
-
-
-def _cycle(count: int, size: int, context: Context) -> Iterator[Tensor]:
-    """Batches of nearly equal size for ever, in a new secret order every time round."""
-    generator = torch.Generator().manual_seed(context.key.seed("error_min", "order"))
-    while True:
-        yield from torch.randperm(count, generator=generator).tensor_split(max(1, count // size))
-
-
-def _learn(net: Network, optimiser: torch.optim.Optimizer, images: Tensor, labels: Tensor) -> None:
-    with autocast(images.device):
-        loss = _pgd.toward(net, images, labels).mean()
-    optimiser.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
-    torch.nn.utils.clip_grad_norm_(net.parameters(), 5.0)
-    optimiser.step()
 
 
 @torch.no_grad()
@@ -245,7 +215,7 @@ def _measure(net: Network, noise: _SampleNoise | _ClassNoise) -> tuple[float, fl
     wrong = torch.zeros((), device=noise.context.device)
     total = torch.zeros((), device=noise.context.device)
     for chosen in _pgd.pieces(noise.searched, noise.size):
-        images, labels = _take(noise.data, chosen, noise.context)
+        images, labels = _noise.take(noise.data, chosen, noise.context)
         with autocast(images.device):
             logits = net(images.float() / 255 + noise.at(chosen)).float()
         wrong += (logits.argmax(1) != labels).sum()

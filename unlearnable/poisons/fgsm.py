@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from unlearnable import registry
 from unlearnable.poisons import _pgd, _surrogates
 from unlearnable.types import Batch, Context, State
 
@@ -42,7 +43,7 @@ class Params:
     "images attacked at once: memory against speed; 0 is 128 on a CPU, 512 on a GPU"
 
     def __post_init__(self) -> None:
-        _surrogates.members(self.net)
+        registry.ensemble(self.net)
         _pgd.check_ranges(1, 1, batch=self.batch)
 
 

@@ -84,7 +84,9 @@ def delta(batch: Batch, state: State, params: Params, context: Context) -> Tenso
     """The texture of every image's class, in phases that follow from the key and the image's id."""
     del params
     present, which = torch.unique(batch.labels.cpu(), return_inverse=True)
-    codes = torch.stack([_patterns.find(state["textures"], context.classes[label]) for label in present.tolist()])[which]
+    codes = torch.stack([_patterns.find(state["textures"], context.classes[label]) for label in present.tolist()])[
+        which
+    ]
     drawn = [rng.random(3) for rng in context.key.rngs("grating", "image", names=batch.ids)]
     phases = torch.from_numpy(np.stack(drawn))
     across = _wave(codes[:, 0], phases[:, 0], context.size)

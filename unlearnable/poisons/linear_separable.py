@@ -10,9 +10,10 @@ images: (N, 3, S, S) uint8, only their size is used; labels: (N,) int64; returns
 
 Where it differs: an image's draw follows from its id, so any number of images a class will do. Corners are drawn far from
 each other and from each other's mirror images, because trainers flip. The paper has no largest change: at its rms of 6
-grey levels one entry in seven or so is above 8, and is clipped to the budget here; with --eps 24 nothing is.
+grey levels one entry in seven is above 8, and is clipped to the budget here; with --eps 24 none is.
 
-Does not survive strong blurring of what is learned: grayscale leaves less of it, adversarial training undoes it.
+Does not survive grayscale, strong JPEG or adversarial training (65 %, 80 % and 81 % accuracy in APBench, against 13 %), nor
+who has the labels and learns the linear model, to project it out.
 """
 
 from __future__ import annotations

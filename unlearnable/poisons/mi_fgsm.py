@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from unlearnable import registry
 from unlearnable.poisons import _pgd, _surrogates
 from unlearnable.types import Batch, Context, State
 
@@ -50,7 +51,7 @@ class Params:
     "images attacked at once: memory against speed; 0 is 128 on a CPU, 512 on a GPU"
 
     def __post_init__(self) -> None:
-        _surrogates.members(self.net)
+        registry.ensemble(self.net)
         _pgd.check_ranges(self.steps, self.step, batch=self.batch)
         if not 0 < self.momentum <= 10:
             raise ValueError(f"momentum is above 0, at most 10, not {self.momentum}")

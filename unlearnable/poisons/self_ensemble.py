@@ -15,8 +15,8 @@ Otherwise: targets are a secret derangement where the paper has y + 5 mod 10; ch
 same for all images; and each checkpoint is held against its own centroids, where the authors' inner loop holds all against
 those of the last. Steps are one grey level, longer only where they are too few to cross the budget.
 
-The fit holds all checkpoints: 45 MB each for ResNet-18. Does not survive JPEG-10 or adversarial training. Its networks know
-the classes they were fitted with, so new images can be added later but not new classes.
+The fit holds all checkpoints: 45 MB each for ResNet-18. Does not survive JPEG-10. Its networks know the classes they were
+fitted with, so new images can be added later but not new classes.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from unlearnable import registry
 from unlearnable.nets import Network
 from unlearnable.poisons import _features, _pgd, _surrogates
 from unlearnable.poisons._derange import derangement
@@ -63,7 +64,7 @@ class Params:
     "images attacked at once: memory against speed; 0 is 128 on a CPU, 512 on a GPU"
 
     def __post_init__(self) -> None:
-        _surrogates.members(self.net)
+        registry.ensemble(self.net)
         _pgd.check_ranges(self.steps, self.step, batch=self.batch)
         if not 1 <= self.epochs <= 10_000:
             raise ValueError(f"epochs is 1 to 10000, not {self.epochs}")
@@ -104,6 +105,7 @@ class VarianceReduced(_pgd.Descent):
             return (delta - self.step * eps * direction.sign()).clamp(low, high)
 
         delta = start.clamp(low, high)
+        total = torch.zeros(len(clean), device=clean.device)
         for chosen in self.order:
             here = torch.stack([gradient(net, delta) for net in networks])
             summed = mean = here.mean(0)
@@ -112,7 +114,8 @@ class VarianceReduced(_pgd.Descent):
                 summed = summed + gradient(networks[number], inner) - here[number] + mean
                 inner = stepped(inner, summed)
             delta = stepped(delta, summed)
-        return delta
+            total += summed.sum((1, 2, 3))
+        return torch.where(total.isfinite()[:, None, None, None], delta, torch.nan)
 
 
 def fit(data: Batch | None, params: Params, context: Context) -> State:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from enum import Enum
 from typing import Any
 
+from unlearnable import registry
 from unlearnable.train import learned_little
 
 NOISE_GAP = 0.05
@@ -18,7 +19,7 @@ class Flag(Enum):
     """A reason to doubt the verdict, and what it means."""
 
     VICTIM_TOO_WEAK = "The victim learned little from the clean images, so a low accuracy elsewhere proves little."
-    NOISE_ARM_LOW = "Random noise of the same size costs more than 5 points too: part of the drop is damage."
+    NOISE_ARM_LOW = "Random noise costs more than 5 points too: part of the drop is damage."
     TOO_FEW_IMAGES = "Few images were trained or tested on: the figures would move with another sample."
     ONLY_THE_SURROGATE = "The victim has the architecture that the copy was made with: others may be fooled less."
     NO_ADAPTIVE_TRAINER = "No countermeasure was tried; compression or heavier augmentation may restore accuracy."
@@ -50,9 +51,8 @@ def flags(
         yield Flag.WEAK_PROTECTION
     if test_images < FEW_TEST_IMAGES or train_images < FEW_TRAINING_IMAGES:
         yield Flag.TOO_FEW_IMAGES
-    # "resnet18@weights.pt*2+small" are two architectures
-    crafted_on = {part.partition("@")[0].partition("*")[0].strip() for part in (surrogate or "").split("+")}
-    if victim.partition("@")[0] in crafted_on:
+    crafted_on = registry.ensemble(surrogate) if surrogate else []
+    if registry.network(victim).name in {registry.network(name).name for name, _ in crafted_on}:
         yield Flag.ONLY_THE_SURROGATE
     if not tried:
         yield Flag.NO_ADAPTIVE_TRAINER

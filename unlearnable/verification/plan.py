@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from typing import Any
 
+from unlearnable import nets, registry
 from unlearnable import params as parameters
-from unlearnable import registry
 from unlearnable.errors import UsageError
 from unlearnable.train import PAPER, Recipe
 
@@ -56,7 +57,8 @@ def make(
     if photos:
         recipe = Recipe(**{**vars(recipe), "augment": "resized_crop"})
     network = victim or ("resnet18" if protocol == "paper" else "small")
-    registry.require("nets", network)
+    registry.require_network(network)
+    recipe = replace(recipe, learning_rate=min(recipe.learning_rate, nets.learning_rate(network)))
     count = seeds or (3 if protocol == "paper" else 2)
     return Plan(protocol, network, recipe, tuple(range(count)), tuple(defences(against)))
 
@@ -75,6 +77,8 @@ def defences(names: Sequence[str]) -> list[tuple[str, str, Any]]:
         if name in ("cheap", "all"):
             known = [registry.describe("defences", module) for module in registry.names("defences")]
             for method in known:
+                if find_spec(method.facts.get("NEEDS") or "torch") is None:
+                    continue  # an optional library is not installed: named alone, it is refused with the way out
                 presets = list(method.presets)
                 # a cheap look takes each method's first and strongest preset
                 wanted += presets if name == "all" else presets[:1] if method.facts.get("CHEAP") else []
@@ -83,5 +87,6 @@ def defences(names: Sequence[str]) -> list[tuple[str, str, Any]]:
     out = []
     for name in dict.fromkeys(wanted):
         module, values = registry.find_preset("defences", name)
+        getattr(registry.load("defences", module), "ready", lambda: None)()
         out.append((name, module, parameters.build("defences", module, values)))
     return out

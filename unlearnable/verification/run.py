@@ -13,9 +13,10 @@ from typing import Any
 
 import torch
 
-from unlearnable import nets, registry
+from unlearnable import registry
+from unlearnable.defences._job import Job
 from unlearnable.device import side_by_side
-from unlearnable.train import History, train
+from unlearnable.train import History
 from unlearnable.verification import checks, measure
 from unlearnable.verification.evidence import Evidence
 from unlearnable.verification.plan import ARMS, Plan
@@ -27,11 +28,7 @@ def run(
     plan: Plan, evidence: Evidence, device: torch.device, tell: Tell = lambda what, done, of: None
 ) -> dict[str, Any]:
     """Trains all cells and returns the document of `verify --json`."""
-    images = {("none", arm): evidence.arms[arm] for arm in ARMS}
-    for name, module, values in plan.against:
-        defence = registry.load("defences", module)
-        for arm in ("clean", "protected"):
-            images[name, arm] = defence.training_images(evidence.arms[arm], values)
+    tried = {name: (registry.load("defences", module), values) for name, module, values in plan.against}
     cells = plan.cells()
     total, done, lock = len(cells) * plan.recipe.epochs, [0], threading.Lock()
 
@@ -45,10 +42,22 @@ def run(
                 where = f"{arm} arm{under}, seed {seed}, epoch {number}"
                 tell(f"victims: {where}: {history.accuracy[-1]:.0%}", done[0], total)
 
-        net = nets.create(plan.victim, evidence.classes, evidence.side, seed)
-        test = (evidence.test[0].to(device), evidence.test[1].to(device))
-        data, labels = images[name, arm].to(device), evidence.labels.to(device)
-        return train(net, data, labels, plan.recipe, seed=seed, test=test, on_epoch=epoch)
+        job = Job(
+            images=evidence.arms[arm].to(device),
+            labels=evidence.labels.to(device),
+            clean=evidence.arms["clean"].to(device),
+            test=(evidence.test[0].to(device), evidence.test[1].to(device)),
+            classes=evidence.classes,
+            victim=plan.victim,
+            recipe=plan.recipe,
+            seed=seed,
+            on_epoch=epoch,
+        )
+        if name == "none":
+            return job.run()
+        defence, values = tried[name]
+        out: History = defence.victim(job, values)
+        return out
 
     histories = dict(zip(cells, side_by_side(one, cells, device), strict=True))
     return report(plan, evidence, histories, device)
@@ -60,12 +69,17 @@ def report(
     """Histories of every cell -> the document of `verify --json`."""
 
     def over_seeds(name: str, which: str) -> dict[str, Any]:
-        return measure.arm([histories[name, which, seed] for seed in plan.seeds])
+        runs = [histories[name, which, seed] for seed in plan.seeds]
+        figures = {key: measure.stat([run.figures[key] for run in runs]) for key in runs[0].figures}
+        return measure.arm(runs) | ({"figures": figures} if figures else {})
 
     arms = {which: over_seeds("none", which) for which in ARMS}
     against = {
         name: {which: over_seeds(name, which) for which in ("clean", "protected")} for name, _, _ in plan.against
     }
+    # accuracy that clean images of the scraper's own bring is not the release's loss: those have a null of their own
+    own = {name for name, module, _ in plan.against if registry.describe("defences", module).facts.get("OWN_CLEAN")}
+    release_alone = {name: row for name, row in against.items() if name not in own}
     counts = torch.bincount(evidence.test[1], minlength=evidence.classes)
     chance = counts.max().item() / counts.sum().item()  # always naming the commonest class
     raised = [
@@ -77,7 +91,7 @@ def report(
             test_images=len(evidence.test[1]),
             victim=plan.victim,
             surrogate=evidence.surrogate,
-            tried=len(plan.against),
+            tried=len(release_alone),
             pseudo_labels=evidence.pseudo_labels,
         )
     ]
@@ -85,7 +99,7 @@ def report(
     return {
         "protocol": {
             "name": plan.protocol,
-            "victim": plan.victim,
+            "victim": registry.network(plan.victim).shown,
             **asdict(plan.recipe),
             "milestones": list(plan.recipe.milestones),
             "augment": plan.recipe.augment.replace("_", " "),
@@ -100,7 +114,7 @@ def report(
         },
         "arms": arms,
         "against": against,
-        "worst_case": measure.worst_case(arms, against, test_images),
+        "worst_case": measure.worst_case(arms, release_alone, test_images),
         "relative_accuracy_drop": measure.relative_drop(
             arms["clean"]["peak"]["runs"], arms["protected"]["peak"]["runs"], test_images
         ),

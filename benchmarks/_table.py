@@ -1,0 +1,168 @@
+"""Lines of the reproduction into its table, its correlations, and the rows that disagree with the paper."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from _rows import Row
+
+Line = dict[str, Any]
+
+
+def ranks(values: Sequence[float]) -> np.ndarray:
+    """Ranks from 1; equal values share the mean of theirs."""
+    numbers = np.asarray(values, dtype=float)
+    below = (numbers[:, None] > numbers[None]).sum(1)
+    equal = (numbers[:, None] == numbers[None]).sum(1)
+    return np.asarray(below + (equal + 1) / 2)
+
+
+def spearman(a: Sequence[float], b: Sequence[float]) -> float | None:
+    """Rank correlation; None where one side does not vary."""
+    left, right = ranks(a), ranks(b)
+    if len(left) < 3 or left.std() == 0 or right.std() == 0:
+        return None
+    return float(np.corrcoef(left, right)[0, 1])
+
+
+def correlation(a: Sequence[float], b: Sequence[float], draws: int = 5000) -> Line:
+    """Rank correlation of paired values with the 95 % bootstrap interval over the pairs."""
+    value, rng = spearman(a, b), np.random.default_rng(0)
+    left, right = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
+    drawn = [rng.integers(0, len(left), len(left)) for _ in range(draws if value is not None else 0)]
+    again = [found for chosen in drawn if (found := spearman(left[chosen], right[chosen])) is not None]
+    interval = [float(bound) for bound in np.percentile(again, [2.5, 97.5])] if again else None
+    return {"spearman": value, "interval": interval, "rows": len(left)}
+
+
+def summarise(row: Row, lines: list[Line]) -> Line:
+    """One row of the table: the seeds of one row under one protocol."""
+    lines = sorted(lines, key=lambda line: line["seed"])
+    peaks, finals = ([100 * line[name] for line in lines] for name in ("peak", "final"))
+    epochs = lines[0]["epochs"]
+    # a loss that never fell below 0.5 counts as one epoch more than there were: it ties with its like
+    half = [line["half_loss_epoch"] or epochs + 1 for line in lines]
+    misread = lines[0]["misread"]
+    out = {name: lines[0][name] for name in ("row", "protocol", "preset", "overrides", "reduced")}
+    out |= {name: lines[0][name] for name in ("victim", "crafted_on", "images", "hardware", "versions")}
+    out |= {"seeds": [line["seed"] for line in lines], "epochs": epochs, "date": max(line["date"] for line in lines)}
+    out |= {"published_peak": row.peak, "published_final": row.final, "source": row.source, "note": row.note}
+    out |= {"peaks": peaks, "finals": finals, "peak": float(np.mean(peaks)), "final": float(np.mean(finals))}
+    out |= {"peak_std": _std(peaks), "final_std": _std(finals)}
+    out["peak_epoch"] = float(np.mean([line["peak_epoch"] for line in lines]))
+    out["half_loss_epoch"] = float(np.mean(half))
+    out |= {"never_half": all(line["half_loss_epoch"] is None for line in lines)}
+    out |= {"misread": {name: 100 * share for name, share in misread.items()} if misread else None}
+    out |= {"published_misread": row.transfer, "crafting_seconds": lines[0]["crafting_seconds"]}
+    return out | {"disagrees": [name for name in ("peak", "final") if _disagrees(out, name)]}
+
+
+def _std(values: list[float]) -> float | None:
+    return float(np.std(values, ddof=1)) if len(values) > 1 else None
+
+
+def _disagrees(row: Line, name: str) -> bool:
+    """By more than 5 points and 3 of our standard deviations; with one seed by more than 15 points."""
+    published = row[f"published_{name}"]
+    spread = row[f"{name}_std"]
+    return published is not None and abs(row[name] - published) > (15 if spread is None else max(5, 3 * spread))
+
+
+def correlations(rows: list[Line]) -> dict[str, Line]:
+    """What the paper claims of its poisons, on ours: the clean row is none."""
+    poisons = [row for row in rows if row["row"] != "clean"]
+
+    def pairs(a: str, b: str, chosen: list[Line]) -> Line:
+        chosen = [row for row in chosen if row[a] is not None and row[b] is not None]
+        return correlation([row[a] for row in chosen], [row[b] for row in chosen])
+
+    judged = [row | {"misread": float(np.mean(list(row["misread"].values())))} for row in poisons if row["misread"]]
+    return {
+        "our peak, published peak": pairs("peak", "published_peak", poisons),
+        "our final, published final": pairs("final", "published_final", poisons),
+        "epochs to a loss of 0.5, peak": pairs("half_loss_epoch", "peak", poisons),
+        "epochs to a loss of 0.5, published peak": pairs("half_loss_epoch", "published_peak", poisons),
+        "epoch of the peak, peak": pairs("peak_epoch", "peak", poisons),
+        "misread by clean networks, peak (table 2)": pairs("misread", "peak", judged),
+        "published: misread, peak (table 2)": pairs("published_misread", "published_peak", judged),
+    }
+
+
+def write(lines: list[Line], rows: Sequence[Row], out: Path) -> None:
+    """out.json and out.md from the lines of all protocols."""
+    report: Line = {}
+    text = [_HEAD]
+    for protocol in ("paper", "miniature"):
+        mine = [(row, [x for x in lines if x["row"] == row.name and x["protocol"] == protocol]) for row in rows]
+        table = [summarise(row, found) for row, found in mine if found]
+        missing = [row.name for row, found in mine if not found]
+        if table:
+            found = correlations(table)
+            report[protocol] = {"rows": table, "missing": missing, "correlations": found}
+            text.append(_markdown(protocol, table, missing, found))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.with_suffix(".json").write_text(json.dumps(report, indent=1) + "\n")
+    out.with_suffix(".md").write_text("\n".join(text))
+
+
+_HEAD = """# Published poisons, ours beside the paper's
+
+Made by `python benchmarks/reproduction.py table` from reproduction.jsonl. CIFAR-10 is its public JPEG copy (quality 75), not
+the original pixels. Accuracies on clean test images, in percent, mean ± standard deviation over seeds; published figures
+are for ResNet-18, all 50,000 images and 100 epochs. Half: first epoch with a mean training loss below 0.5. Misread:
+poisoned training images that a network trained on clean ones does not read as their class. Correlations are Spearman's,
+with the 95 % bootstrap interval over the rows. A star: further from the published figure than 5 points and 3 of our own
+standard deviations (15 points where there is one seed).
+
+The miniature's accuracies are those of a weak victim: a small network, a fifth of the images, an eighth of the epochs. Most
+of its rows have a star for that reason alone, so that it is the order that is compared.
+"""
+
+
+def _markdown(protocol: str, table: list[Line], missing: list[str], found: dict[str, Line]) -> str:
+    first = table[0]
+    out = [f"## {protocol}: {first['victim']}, {first['images']:,} images, {first['epochs']} epochs", ""]
+    out += [f"{', '.join(sorted({row['hardware'] for row in table}))}; torch {first['versions']['torch']}.", ""]
+    out += ["| row | published peak | final | our peak | final | peak epoch | half | misread (paper's) | made in | |"]
+    out += ["|---|---|---|---|---|---|---|---|---|---|"]
+    out += [_line(row) for row in table] + [""]
+    if missing:
+        out += [f"Not made yet: {', '.join(missing)}.", ""]
+    out += ["| rank correlation | | 95 % interval | rows |", "|---|---|---|---|"]
+    for name, value in found.items():
+        if value["spearman"] is not None:
+            low, high = value["interval"]
+            out.append(f"| {name} | {value['spearman']:.2f} | {low:.2f} to {high:.2f} | {value['rows']} |")
+    far = further(table)
+    if far:
+        out += ["", f"Furthest from the published order of peaks (place here, there): {'; '.join(far)}."]
+    return "\n".join([*out, ""])
+
+
+def further(table: list[Line]) -> list[str]:
+    """Rows whose place in the order of peaks is more than a quarter of the table from the published one."""
+    both = [row for row in table if row["published_peak"] is not None]
+    here, there = ranks([row["peak"] for row in both]), ranks([row["published_peak"] for row in both])
+    far = [i for i in np.argsort(-abs(here - there)) if abs(here - there)[i] > max(2, len(both) / 4)]
+    return [f"{both[i]['row']} {here[i]:g}, {there[i]:g}" for i in far]
+
+
+def _line(row: Line) -> str:
+    def published(name: str) -> str:
+        return "" if row[f"published_{name}"] is None else f"{row[f'published_{name}']:.1f}"
+
+    def ours(name: str) -> str:
+        spread = "" if row[f"{name}_std"] is None else f" ± {row[f'{name}_std']:.1f}"
+        return f"{row[name]:.1f}{spread}" + (" *" if name in row["disagrees"] else "")
+
+    half = f"over {row['epochs']}" if row["never_half"] else f"{row['half_loss_epoch']:g}"
+    misread = ", ".join(f"{name} {share:.0f}" for name, share in (row["misread"] or {}).items())
+    misread += f" ({row['published_misread']:.0f})" if misread else ""
+    seconds = "" if row["crafting_seconds"] is None else f"{row['crafting_seconds']:.0f} s"
+    words = "; ".join(part for part in (f"reduced: {row['reduced']}" if row["reduced"] else "", row["note"]) if part)
+    figures = [published("peak"), published("final"), ours("peak"), ours("final"), f"{row['peak_epoch']:g}", half]
+    return f"| {' | '.join([row['row'], *figures, misread, seconds, words])} |"

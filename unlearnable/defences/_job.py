@@ -1,0 +1,111 @@
+"""One victim to train, as a countermeasure gets it: what a scraper holds, and the plain training to fall back on.
+
+A countermeasure changes one thing and hands the rest back: the images (`job.run(images=...)`), what happens to a batch
+(`augment`), the loss (`objective`), the network, the optimiser. It never learns which poison was used, nor which arm it
+is shown. The test images are for counting right answers only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from unlearnable import nets
+from unlearnable.augment import AUGMENTATIONS, Augment
+from unlearnable.device import in_parts
+from unlearnable.nets import Network
+from unlearnable.train import History, Objective, Recipe, cross_entropy, train
+
+_APART = 1_000_003  # added to the seed for draws that are not the training's
+_AT_ONCE = 2000  # images that are changed together: floats of a whole set would not fit
+
+
+@dataclass(frozen=True)
+class Job:
+    """images, clean: (N, 3, V, V) uint8, the arm's and the originals of the same records; labels: (N,) int64.
+
+    `clean` is the owner's, and stands for images that a scraper took themself: a countermeasure that uses some says which
+    share, declares OWN_CLEAN and reports what that share is worth alone. All tensors are on the device to train on.
+    """
+
+    images: Tensor
+    labels: Tensor
+    clean: Tensor
+    test: tuple[Tensor, Tensor]
+    classes: int
+    victim: str
+    recipe: Recipe
+    seed: int
+    on_epoch: Callable[[int, History], None] = lambda epoch, history: None
+
+    @property
+    def device(self) -> torch.device:
+        return self.images.device
+
+    @property
+    def plain(self) -> Augment:
+        """What the recipe does to a batch: uint8 in, floats in [0, 1] out."""
+        return AUGMENTATIONS[self.recipe.augment]
+
+    def network(self) -> Network:
+        """The fresh victim of this seed."""
+        return nets.create(self.victim, self.classes, self.images.shape[-1], self.seed).to(self.device)
+
+    def generator(self, device: torch.device | str = "cpu") -> torch.Generator:
+        """A countermeasure's own draws, apart from the training's order and crops.
+
+        Few numbers are drawn on the CPU and moved (the same on every device), whole images on the device.
+        """
+        return torch.Generator(device).manual_seed(self.seed + _APART)
+
+    def order(self) -> Tensor:
+        """(N,) positions, shuffled: who is chosen by taking the first ones."""
+        return torch.randperm(len(self.labels), generator=self.generator()).to(self.device)
+
+    def draw(self, share: float) -> Tensor:
+        """(N,) bool: this share of the records, at least one, at random."""
+        chosen = torch.zeros(len(self.labels), dtype=torch.bool, device=self.device)
+        chosen[self.order()[: max(1, round(share * len(chosen)))]] = True
+        return chosen
+
+    def run(
+        self,
+        *,
+        images: Tensor | None = None,
+        augment: Augment | None = None,
+        objective: Objective = cross_entropy,
+        net: Network | None = None,
+        reshape: Callable[[torch.optim.Optimizer], torch.optim.Optimizer] = lambda optimiser: optimiser,
+    ) -> History:
+        """Trains the victim as planned, but for what is given. `images` may be floats, in the same 0 to 255."""
+        return train(
+            net or self.network(),
+            self.images if images is None else images,
+            self.labels,
+            self.recipe,
+            seed=self.seed,
+            test=self.test,
+            augment=augment,
+            objective=objective,
+            reshape=reshape,
+            on_epoch=self.on_epoch,
+        )
+
+    def clean_alone(self, chosen: Tensor) -> dict[str, float]:
+        """The honest null, as figures: what a scraper reaches with the clean images of the `chosen` records and no others."""
+        alone = replace(self, labels=self.labels[chosen], on_epoch=lambda epoch, history: None)
+        history = alone.run(images=self.clean[chosen])
+        return {"clean_alone_peak": history.peak, "clean_alone_final": history.final}
+
+
+def changed(change: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+    """`change` of uint8 images (N, 3, V, V), some at a time; floats that come back are rounded to uint8."""
+
+    def part(which: slice) -> Tensor:
+        out = change(images[which])
+        return out.round().clamp(0, 255).byte() if out.is_floating_point() else out
+
+    return torch.cat(in_parts(part, len(images), _AT_ONCE))

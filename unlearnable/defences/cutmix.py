@@ -1,0 +1,63 @@
+"""Pastes a box of another image of the batch, and mixes the labels by the pixels; twice, each time into half of the images.
+
+Yun et al. 2019, arXiv 1905.04899, with Beta(1, 1), which is uniform, and the numbers of the unlearnable literature. A
+label's share is that of the pixels that are really there: boxes at the border are cut. Draws are each image's own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from unlearnable.defences._job import Job
+from unlearnable.nets import Network
+from unlearnable.train import History, cross_entropy
+
+PAPER = "Yun et al. 2019, arXiv 1905.04899"
+COST = 1.0
+PRESETS: dict[str, dict[str, float]] = {"cutmix": {"probability": 0.5}}
+
+
+@dataclass(frozen=True)
+class Params:
+    probability: float = 0.5
+    "share of the images that something is pasted into, each time"
+    times: int = 2
+    "pastes one after the other"
+
+    def __post_init__(self) -> None:
+        if not 0 < self.probability <= 1:
+            raise ValueError(f"probability is above 0 and at most 1, not {self.probability}")
+        if not 1 <= self.times <= 4:
+            raise ValueError(f"times is 1 to 4, not {self.times}")
+
+
+def victim(job: Job, params: Params) -> History:
+    generator = job.generator()
+
+    def objective(net: Network, images: Tensor, labels: Tensor) -> Tensor:
+        shares = F.one_hot(labels, job.classes).float()
+        for _ in range(params.times):
+            images, shares = paste(images, shares, params.probability, generator)
+        return cross_entropy(net, images, shares)
+
+    return job.run(objective=objective)
+
+
+def paste(images: Tensor, shares: Tensor, probability: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Images (N, 3, S, S) and label shares (N, K), each with a box of a partner drawn from the batch."""
+    count, _, side, _ = images.shape
+    area = torch.rand(count, generator=generator)  # lambda and 1 - lambda are drawn alike
+    area = torch.where(torch.rand(count, generator=generator) < probability, area, 0)
+    width = (area.sqrt() * side).long()
+    first = torch.randint(side, (2, count), generator=generator) - width // 2
+    partner = torch.randperm(count, generator=generator).to(images.device)
+    pixel = torch.arange(side)
+    inside = (pixel >= first[:, :, None]) & (pixel < (first + width)[:, :, None])
+    rows, columns = inside.to(images.device)
+    box = (rows[:, :, None] & columns[:, None, :])[:, None]
+    other = box.float().mean((1, 2, 3))[:, None]
+    return torch.where(box, images[partner], images), (1 - other) * shares + other * shares[partner]

@@ -1,0 +1,76 @@
+"""What error-minimising poisons share: noise that is kept for every image, secret batches, a step of the network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from unlearnable.device import autocast
+from unlearnable.keys import Key
+from unlearnable.nets import Network
+from unlearnable.poisons import _pgd
+from unlearnable.types import Batch, Context, State
+
+_UNITS = 127  # noise is kept as int8, in 127ths of the budget
+
+
+class Kept:
+    """One noise for every image of `data`, held where the images are; zero until it is put."""
+
+    def __init__(self, data: Batch, context: Context) -> None:
+        self.context, self.ids = context, data.ids
+        self.units = torch.zeros(data.images.shape, dtype=torch.int8, device=data.images.device)
+
+    def at(self, chosen: Tensor) -> Tensor:
+        """(n, 3, S, S) floats on the context's device."""
+        return self.units[chosen].to(self.context.device).float() * (self.context.eps / _UNITS)
+
+    def put(self, chosen: Tensor, noise: Tensor) -> None:
+        self.units[chosen] = _to_units(noise, self.context).to(self.units.device)
+
+    def state(self) -> State:
+        """For `of`: "ids" and "noise" (n, 3, S, S) int8 in 127ths of the budget."""
+        return {"ids": list(self.ids), "noise": self.units.cpu()}
+
+
+def of(batch: Batch, state: State, context: Context, craft: Callable[[Tensor], Tensor]) -> Tensor:
+    """(N, 3, S, S): the noise that is kept for every image of the batch; `craft` makes that of the rows without one."""
+    known = {name: row for row, name in enumerate(state["ids"])}
+    rows = torch.tensor([known.get(name, -1) for name in batch.ids], dtype=torch.long)
+    units: Tensor = state["noise"][rows.clamp(min=0)].float()
+    new = (rows < 0).nonzero()[:, 0]
+    if len(new):
+        units[new] = _to_units(craft(new), context).float().cpu()
+    return (units * (context.eps / _UNITS)).to(batch.images.device)
+
+
+def _to_units(noise: Tensor, context: Context) -> Tensor:
+    return (noise * (_UNITS / context.eps)).round().clamp(-_UNITS, _UNITS).to(torch.int8)
+
+
+def take(data: Batch, chosen: Tensor, context: Context) -> tuple[Tensor, Tensor]:
+    """uint8 images and labels on the context's device."""
+    return data.images[chosen].to(context.device), data.labels[chosen].to(context.device)
+
+
+def batches(count: int, size: int, key: Key, method: str) -> Iterator[Tensor]:
+    """Batches of nearly equal size for ever, in a new secret order every time round."""
+    generator = torch.Generator().manual_seed(key.seed(method, "order"))
+    while True:
+        yield from torch.randperm(count, generator=generator).tensor_split(max(1, count // size))
+
+
+def learn(
+    net: Network, optimiser: torch.optim.Optimizer, images: Tensor, labels: Tensor, most: float | None = None
+) -> Tensor:
+    """One step of the network; the mean loss before it. most: where the norm of the gradient is cut off, None nowhere."""
+    with autocast(images.device):
+        loss = _pgd.toward(net, images, labels).mean()
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    if most is not None:
+        torch.nn.utils.clip_grad_norm_(net.parameters(), most)
+    optimiser.step()
+    return loss.detach()
