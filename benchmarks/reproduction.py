@@ -7,8 +7,8 @@
 none twice: stop it when you like. Rows and published figures are in _rows.py; a row whose method does not exist is skipped.
 
 `paper` (a GPU): 50,000 images, ResNet-18, 100 epochs, batch 128, learning rate 0.1 falling tenfold at 50; the poisons as
-published. `miniature` (a CPU): 10,000 images, the small network, the same recipe in 12 epochs with the fall at 6, tested on
-2,000 images, poisons crafted on the small network and `reduced` where a row would take over half an hour. Its accuracies
+published. `miniature` (a CPU): 10,000 images, the `tiny` network, the same recipe in 12 epochs with the fall at 6, tested on
+2,000 images, poisons crafted on the same network and `reduced` where a row would take over half an hour. Its accuracies
 are those of a weak victim with few images; its order of the poisons is what can be compared. Closed-form poisons are drawn
 anew for every seed; crafted ones are crafted once, and the seeds are those of the victim.
 """
@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import torch
 from _cifar import CLASSES, DATA, World, about, protected
-from _rows import BY_NAME, ROWS, Row, collisions
+from _rows import BY_NAME, MINI_NET, ROWS, Row, collisions
 from _table import write
 from torch import Tensor
 
@@ -52,7 +52,7 @@ class Protocol:
 
 
 PROTOCOLS = {
-    "miniature": Protocol("miniature", "small", replace(PAPER, epochs=12), 10_000, 2_000, ("small",)),
+    "miniature": Protocol("miniature", MINI_NET, replace(PAPER, epochs=12), 10_000, 2_000, (MINI_NET, "small")),
     "paper": Protocol("paper", "resnet18", PAPER, 50_000, 10_000, ("resnet18", "vgg19_bn")),
 }
 

@@ -24,7 +24,7 @@ from unlearnable.types import Batch, TrainSurrogate
 from unlearnable.version import __version__
 
 _PLAIN = Recipe(epochs=20, batch=128)  # for our own networks, and for those that start from weights
-_OURS = ("small", "vit_small", "linear")
+_OURS = ("small", "tiny", "vit_small", "linear")
 Weights = dict[str, Tensor]
 
 

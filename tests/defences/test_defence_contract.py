@@ -14,7 +14,13 @@ from unlearnable.train import History
 
 NAMES = registry.names("defences")
 PRESETS = [(name, preset) for name in NAMES for preset in registry.describe("defences", name).presets]
-QUICK = {"projection": {"steps": 50}, "adversarial": {"steps": 2}, "detector": {"epochs": 2}, "ueraser": {"draws": 2}}
+QUICK: dict[str, dict[str, int]] = {
+    "projection": {"steps": 20},
+    "adversarial": {"steps": 2},
+    "detector": {"epochs": 1},
+    "ueraser": {"draws": 2},
+    "purify": {"steps": 4},
+}
 
 
 def load(name: str):  # type: ignore[no-untyped-def]

@@ -22,7 +22,7 @@ from unlearnable.nets import Network
 from unlearnable.train import History
 
 PAPER = "Qin et al. 2023, arXiv 2303.15127"
-COST = 6.0
+COST = 5.0
 PRESETS: dict[str, dict[str, int]] = {"ueraser": {"draws": 5}}
 _ROUGHNESS, _BRIGHTNESS = (0.3, 0.7), (0.5, 1.0)
 
