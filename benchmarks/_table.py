@@ -47,6 +47,8 @@ def summarise(row: Row, lines: list[Line]) -> Line:
     # a loss that never fell below 0.5 counts as one epoch more than there were: it ties with its like
     half = [line["half_loss_epoch"] or epochs + 1 for line in lines]
     misread = lines[0]["misread"]
+    if len({(line["victim"], line["images"], line["epochs"]) for line in lines}) > 1:
+        raise SystemExit(f"{row.name}: its seeds were measured with different victims")
     out = {name: lines[0][name] for name in ("row", "protocol", "preset", "overrides", "reduced")}
     out |= {name: lines[0][name] for name in ("victim", "crafted_on", "images", "hardware", "versions")}
     out |= {"seeds": [line["seed"] for line in lines], "epochs": epochs, "date": max(line["date"] for line in lines)}
@@ -100,6 +102,9 @@ def write(lines: list[Line], rows: Sequence[Row], out: Path) -> None:
         mine = [(row, [x for x in lines if x["row"] == row.name and x["protocol"] == protocol]) for row in rows]
         table = [summarise(row, found) for row, found in mine if found]
         missing = [row.name for row, found in mine if not found]
+        settings = {(row["victim"], row["images"], row["epochs"]) for row in table}
+        if len(settings) > 1:
+            raise SystemExit(f"{protocol}: rows of different victims cannot share a table: {sorted(settings)}")
         if table:
             found = correlations(table)
             report[protocol] = {"rows": table, "missing": missing, "correlations": found}

@@ -27,6 +27,21 @@ class Measured:
 
 
 @dataclass(frozen=True)
+class Quality:
+    """How alike a sample of the shipped pictures and their originals look; see release.quality.
+
+    images: in the sample. ssim: mean and lowest, 1 for equal pictures. lpips: mean, 0 for equal pictures.
+    None where it was not measured; lpips_missing says why.
+    """
+
+    images: int
+    ssim: float | None
+    ssim_lowest: float | None
+    lpips: float | None = None
+    lpips_missing: str = ""
+
+
+@dataclass(frozen=True)
 class Facts:
     """A finished copy, as its maker describes it. The fields from `owner_extra` on never reach a public file.
 
@@ -55,10 +70,12 @@ class Facts:
     contact: str | None = None
     documents: tuple[str, ...] = ()
     gallery: Sequence[bytes] = ()
+    quality: Quality | None = None
     disclose: bool = False  # the owner lets strangers know method, parameters and the defence table
 
     # All optional: method, preset, params (a mapping), surrogate, command, source, auto (rows: mappings), skipped
-    # ((id, reason) pairs), timings (step -> seconds). `disclose` publishes the first four and never the others.
+    # ((id, reason) pairs), timings (step -> seconds), spectrum (see release.quality). `disclose` publishes the first four
+    # and never the others.
     owner_extra: Mapping[str, Any] = field(default_factory=dict)
     owner_gallery: Sequence[tuple[bytes, bytes, bytes]] = ()  # original, difference x10, protected
 

@@ -166,6 +166,24 @@ def budget_text(facts: Facts) -> str:
     )
 
 
+def closeness_rows(facts: Facts) -> list[tuple[str, str]]:
+    """How far the shipped pictures are from their originals, as (what, value) pairs: all files, then a stated sample."""
+    rows = []
+    if found := realised(facts):
+        psnr = "infinite: nothing changed" if math.isinf(found.psnr) else f"{found.psnr:.1f} dB"
+        rows.append(("Largest change of a pixel value", f"{found.linf} grey levels"))
+        rows.append(("99.9% of pixel values within", f"{found.p999:g} grey levels in every image"))
+        rows.append(("Mean PSNR against the originals", psnr))
+    if seen := facts.quality:
+        sample = f"sample of {seen.images}" if seen.images < facts.counts["protected"] else "all images"
+        small = "not measured: the pictures are too small for it"
+        ssim = small if seen.ssim is None else f"{seen.ssim:.4f} (lowest {seen.ssim_lowest:.4f})"
+        rows.append((f"Mean SSIM, {sample}", ssim))
+        lpips = f"not measured: {seen.lpips_missing}" if seen.lpips is None else f"{seen.lpips:.4f}"
+        rows.append((f"Mean LPIPS, {sample}", lpips))
+    return rows
+
+
 def counts_text(facts: Facts) -> str:
     """How many images were protected, and what became of the others."""
     counts = facts.counts

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from release import figures, formats, gallery, layout
+from release import figures, formats, gallery, layout, plots
 from release.build import Built, Settings
 from release.facts import Facts, Measured
 from release.manifest import utc_now
@@ -51,6 +51,7 @@ def finish(
         },
     )
     try:
+        plots.write(owner.owner / layout.PLOTS, facts)
         seal(staging, owner.owner, facts)
         publish(staging, out, told.overwrite)
         finished(owner.owner)
@@ -63,7 +64,7 @@ def _facts(source: Source, built: Built, settings: Settings, staging: Path, owne
     paths: dict[str, list[str]] = {}
     for row in built.rows:
         paths.setdefault(split_of[row.id], []).append(row.path)
-    pictures = gallery.choose(source, built, staging, settings.layout, figures.gain(settings.levels))
+    seen = gallery.look(source, built, staging, settings.layout, figures.gain(settings.levels))
     lost = built.lost()
     return Facts(
         name=told.name,
@@ -84,12 +85,14 @@ def _facts(source: Source, built: Built, settings: Settings, staging: Path, owne
         licence=told.licence,
         contact=told.contact,
         documents=told.documents,
-        gallery=[protected for _, _, protected in pictures],
+        gallery=[protected for _, _, protected in seen.triples],
+        quality=seen.quality,
         disclose=told.disclose,
         owner_extra={
             **told.private,
             "source": source.spec,
             "skipped": [(item.id, item.reason) for item in built.skipped],
+            "spectrum": seen.spectrum,
         },
-        owner_gallery=pictures,
+        owner_gallery=seen.triples,
     )

@@ -1,41 +1,67 @@
-"""Small pictures for the two reports: protected ones for everybody, originals and differences for the owner alone."""
+"""A sample of the release beside its originals: small pictures for the reports, and how alike the two look.
+
+Protected pictures are for everybody; originals, differences and the spectrum are the owner's alone.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from release.build import Built, Row, read_back
+from release.facts import Quality
+from release.quality import Sample
 from unlearnable import budget, imageio
 from unlearnable.imageio import Picture
 from unlearnable.types import Pixels, Source
 
-_COUNT, _SIDE = 12, 256
+_MEASURED, _SHOWN, _SIDE = 24, 12, 256
+
+Triple = tuple[bytes, bytes, bytes]
 
 
-def choose(source: Source, built: Built, root: Path, layout_name: str, gain: int) -> list[tuple[bytes, bytes, bytes]]:
-    """Up to 12 images spread over the release: (original, difference, protected), each a PNG of at most 256 pixels.
+@dataclass(frozen=True)
+class Seen:
+    """triples: (original, difference, protected), each a PNG of at most 256 pixels a side."""
+
+    triples: list[Triple]
+    quality: Quality
+    spectrum: dict[str, Any] | None
+
+
+def look(source: Source, built: Built, root: Path, layout_name: str, gain: int) -> Seen:
+    """Measures 24 images spread over the release, or all where there are fewer, and shows every other one.
 
     gain: how many times as strong as it is the difference is shown, around mid-grey.
     """
-    rows = _spread(built.rows)
+    rows = _spread(built.rows, _MEASURED)
+    shown = {row.id for row in _spread(rows, _SHOWN)}
     records = {record.id: record for record in source.records}
-    out = []
+    sample, triples = Sample(), []
     for row, shipped in zip(rows, read_back(root, rows, layout_name), strict=True):
         original = imageio.decode(source.read(records[row.id]), row.id).pixels
         protected = imageio.decode(shipped, row.id).pixels
-        colours = min(budget.colour_channels(original), budget.colour_channels(protected))
-        difference = protected[:, :, :colours].astype(np.int16) - original[:, :, :colours].astype(np.int16)
-        amplified = np.clip(128 + gain * difference, 0, 255).astype(np.uint8)
-        out.append((_png(original), _png(amplified), _png(protected)))
-    return out
+        sample.add(original, protected)
+        if row.id in shown:
+            triples.append(_triple(original, protected, gain))
+    return Seen(triples, sample.quality(), sample.spectrum())
 
 
-def _spread(rows: tuple[Row, ...]) -> list[Row]:
-    if len(rows) <= _COUNT:
+def _triple(original: Pixels, protected: Pixels, gain: int) -> Triple:
+    colours = min(budget.colour_channels(original), budget.colour_channels(protected))
+    difference = protected[:, :, :colours].astype(np.int16) - original[:, :, :colours].astype(np.int16)
+    amplified = np.clip(128 + gain * difference, 0, 255).astype(np.uint8)
+    return _png(original), _png(amplified), _png(protected)
+
+
+def _spread(rows: Sequence[Row], count: int) -> list[Row]:
+    if len(rows) <= count:
         return list(rows)
-    return [rows[(2 * i + 1) * len(rows) // (2 * _COUNT)] for i in range(_COUNT)]
+    return [rows[(2 * i + 1) * len(rows) // (2 * count)] for i in range(count)]
 
 
 def _png(pixels: Pixels) -> bytes:

@@ -1,7 +1,7 @@
 """Every file name inside a release and beside it, spelled once.
 
 OUT/            README.md, manifest.json, attestation.json, SHA256SUMS, report.html, data/ ...
-OUT.owner/      0700: key, signing key, receipt, full report, state for a resumed run. Never inside OUT/.
+OUT.owner/      0700: key, signing key, receipt, full report and its plots, state for a resumed run. Never inside OUT/.
 .OUT.partial/   the release while it is being written; renamed to OUT when it is whole
 """
 
@@ -23,6 +23,7 @@ FOREIGN = (".git", ".gitattributes", ".gitignore", ".cache/huggingface")
 KEY = "key"
 SIGNING_KEY = "signing-key.pem"
 OWNER_REPORT = "report.html"
+PLOTS = "plots"  # NAME.png and NAME.json of every plot of that report
 STATE = "state"  # of the finished release ...
 UNFINISHED = (
     "state.unfinished"  # ... and of a run that is under way; the one becomes the other when the release is there

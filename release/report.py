@@ -1,15 +1,16 @@
-"""report.html: one self-contained page, without scripts, that an owner can show to a lawyer.
+"""report.html: one self-contained page that an owner can show to a lawyer.
 
-Two editions of one template. The public one is built from facts that strangers may know; the owner's adds the method,
-the countermeasures, originals and the command. Private facts are not hidden from the public page: they are never given
-to its template, which refuses to print what it was not given.
+Two editions of one template. The public one is built from facts that strangers may know, and has no script; the owner's
+adds the method, the countermeasures, originals, the spectrum and the command, and one script, which moves the slider
+between original and protected. Private facts are not hidden from the public page: they are never given to its template,
+which refuses to print what it was not given.
 """
 
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,9 +18,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image, UnidentifiedImageError
 
-from release import curves, figures
+from release import figures, heatmap, plots
 from release.card import TEMPLATES
-from release.facts import Facts, realised
+from release.facts import Facts
 from release.manifest import public_verification
 from unlearnable.errors import UsageError
 
@@ -32,8 +33,8 @@ def public(facts: Facts) -> str:
     """The page that ships: verdict, arms, curves, protected pictures, budget, counts, flags and protocol."""
     shown = public_verification(facts.verification) if facts.verification else None
     context = _common(facts, shown)
-    context |= {"private": False, "triples": (), "pictures": [_inline(data) for data in facts.gallery]}
-    return _render(context | (_disclosed(facts) if facts.disclose else {"method": (), "against": (), "worst": ""}))
+    context |= {"private": False, "triples": (), "pictures": [_inline(data) for data in facts.gallery], "script": None}
+    return _render(context | (_disclosed(facts) if facts.disclose else {"method": (), "heat": (), "worst": ""}))
 
 
 def owner(facts: Facts) -> str:
@@ -43,6 +44,7 @@ def owner(facts: Facts) -> str:
     skipped = list(extra.get("skipped") or ())
     gain = figures.gain(facts.levels)
     triple_of = ("Original", f"Difference × {gain}" if gain > 1 else "Difference", "Protected")
+    spectrum = plots.spectrum(facts)
     return _render(
         context
         | {
@@ -53,6 +55,9 @@ def owner(facts: Facts) -> str:
                 for triple in facts.owner_gallery
             ],
             "gain": gain,
+            "script": _script() if facts.owner_gallery else None,
+            "spectrum": spectrum.drawing.svg() if spectrum else None,
+            "against_curves": [(plot.caption, plot.drawing.svg()) for plot in plots.under_countermeasures(facts)],
             "method": [*context["method"], *([("Source", str(extra["source"]))] if extra.get("source") else [])],
             "auto": _grid(extra.get("auto") or ()),
             "skipped": {"rows": skipped[:_MOST_SKIPPED], "more": max(0, len(skipped) - _MOST_SKIPPED)},
@@ -75,14 +80,15 @@ def _common(facts: Facts, verification: Mapping[str, Any] | None) -> dict[str, A
         "looks": figures.looks(facts),
         "visible": facts.visible,
         "amounts": _amounts(facts),
+        "closeness": figures.closeness_rows(facts),
         "limits": figures.limits(facts),
         "versions": " · ".join(f"{name} {version}" for name, version in sorted(facts.versions.items())),
     }
-    return context | (_measured(verification, figures.arm_labels(facts)) if verification else {})
+    return context | (_measured(verification, facts) if verification else {})
 
 
-def _measured(verification: Mapping[str, Any], labels: Mapping[str, str]) -> dict[str, Any]:
-    arms = verification["arms"]
+def _measured(verification: Mapping[str, Any], facts: Facts) -> dict[str, Any]:
+    arms, labels = verification["arms"], figures.arm_labels(facts)
     tiles = [
         {"arm": arm, "label": f"{label}: peak accuracy", "value": figures.percent(arms[arm]["peak"]["mean"])}
         for arm, label in labels.items()
@@ -95,36 +101,21 @@ def _measured(verification: Mapping[str, Any], labels: Mapping[str, str]) -> dic
         "arms": figures.arm_rows(arms, labels),
         "labels": [(arm, label) for arm, label in labels.items() if arm in arms],
         "independent": figures.arm_rows(verification.get("independent_labels") or {}, labels),
-        "curves": _curves(arms, verification["protocol"].get("chance")),
+        "plots": [(plot.name, plot.caption, plot.drawing.svg()) for plot in plots.public(facts)],
+        "chance": verification["protocol"].get("chance") is not None,
+        "network": verification["protocol"].get("victim"),
         "drop": figures.drop(verification),
         "protocol": figures.protocol_rows(verification["protocol"]),
     }
 
 
-def _curves(arms: Mapping[str, Any], chance: float | None) -> list[tuple[str, Markup]]:
-    def of(name: str) -> dict[str, Any]:
-        found = {arm: arms[arm].get("curves", {}).get(name) for arm in figures.ARMS if arm in arms}
-        return {arm: runs for arm, runs in found.items() if runs}
-
-    charts = []
-    if accuracies := of("test_accuracy"):
-        charts.append(("Test accuracy", curves.accuracy(accuracies, chance)))
-    if losses := of("train_loss"):
-        charts.append(("Training loss", curves.loss(losses)))
-    return charts
-
-
 def _amounts(facts: Facts) -> list[tuple[str, str]]:
-    rows = [(f"Split “{split}”", f"{count:,} images") for split, count in facts.splits.items()]
+    rows = [
+        (f"Split “{split}”", f"{count:,} {'image' if count == 1 else 'images'}")
+        for split, count in facts.splits.items()
+    ]
     kept = "guaranteed" if facts.guaranteed else "before lossy compression"
-    rows.append(("Budget", f"{facts.levels} of 255 grey levels, {kept}" if facts.bounded else "none"))
-    found = realised(facts)
-    if found:
-        psnr = "infinite: nothing changed" if math.isinf(found.psnr) else f"{found.psnr:.1f} dB"
-        rows.append(("Largest change of a pixel value", f"{found.linf} grey levels"))
-        rows.append(("99.9% of pixel values within", f"{found.p999:g} grey levels in every image"))
-        rows.append(("Mean PSNR against the originals", psnr))
-    return rows
+    return [*rows, ("Budget", f"{facts.levels} of 255 grey levels, {kept}" if facts.bounded else "none")]
 
 
 def _disclosed(facts: Facts) -> dict[str, Any]:
@@ -136,7 +127,8 @@ def _disclosed(facts: Facts) -> dict[str, Any]:
         text = f"Worst case: {worst['against']}, which brings the peak to {figures.percent(worst['peak'])}."
     return {
         "method": figures.method_rows(facts.owner_extra),
-        "against": figures.against_rows(found),
+        "heat": heatmap.rows(found),
+        "heat_columns": heatmap.COLUMNS,
         "worst": text,
     }
 
@@ -145,6 +137,13 @@ def _grid(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     """Rows of named cells as columns and rows; the columns are all names, in the order they first appear."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
     return {"columns": columns, "rows": [[row.get(name, "") for name in columns] for row in rows]} if rows else None
+
+
+def _script() -> dict[str, Markup]:
+    """The slider's script, and the hash by which the page's own policy lets it run, and no other."""
+    text = (TEMPLATES / "slider.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")
+    return {"text": Markup(text), "policy": Markup(f"'sha256-{digest}'")}
 
 
 def _inline(data: bytes) -> dict[str, Any]:

@@ -29,7 +29,7 @@ def world() -> World:
 
 def test_a_row_is_made_once_and_comes_out_in_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     mini = reproduction.PROTOCOLS["miniature"]
-    protocol = replace(mini, recipe=replace(mini.recipe, epochs=2, batch=8))
+    protocol = replace(mini, net="linear", recipe=replace(mini.recipe, epochs=2, batch=8))
     out = tmp_path / "reproduction.jsonl"
     for _ in range(2):
         reproduction.run([BY_NAME["R4"]], [0, 1], protocol, world(), out, 5, None)
@@ -40,6 +40,15 @@ def test_a_row_is_made_once_and_comes_out_in_the_table(tmp_path: Path, capsys: p
     (row,) = json.loads((tmp_path / "table.json").read_text())["miniature"]["rows"]
     assert row["peak"] == pytest.approx(100 * np.mean([line["peak"] for line in found]))
     assert "| R4 | 24.5 | 11.4 |" in (tmp_path / "table.md").read_text()
+
+
+def test_rows_of_different_victims_are_not_put_in_one_table(tmp_path: Path) -> None:
+    mini = reproduction.PROTOCOLS["miniature"]
+    short = replace(mini, recipe=replace(mini.recipe, epochs=1, batch=12))
+    for row, protocol in (("R4", replace(short, net="linear")), ("R16", short)):
+        reproduction.run([BY_NAME[row]], [0], protocol, world(), tmp_path / "lines", 5, None)
+    with pytest.raises(SystemExit, match="different victims"):
+        _table.write(reproduction.lines(tmp_path / "lines"), ROWS, tmp_path / "table")
 
 
 def test_a_row_whose_method_is_not_there_is_left_for_later(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -189,7 +189,11 @@ def shipped(data: Batch, delta: Tensor) -> Tensor:
 
 
 def test_targeted_images_are_read_as_their_target() -> None:
-    data, where, params = separable(90, contrast=25), context(levels=32), targeted.Params(net="small", steps=60, step=0.05)
+    data, where, params = (
+        separable(90, contrast=25),
+        context(levels=32),
+        targeted.Params(net="small", steps=60, step=0.05),
+    )
     state = targeted.fit(data, params, where)
     assert state["accuracy"] > 0.95
     targets: dict[str, str] = state["targets"]

@@ -47,7 +47,10 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("regions", {"count": 2}),
     ("regions", {"count": 1024}),
     ("robust_error_min", {"net": "linear", "iterations": 4, "batch": 12, "steps": 3, "samples": 2, "attack_steps": 2}),
-    ("robust_error_min", {"net": "small", "iterations": 4, "steps": 3, "samples": 0, "robust": False, "attacker": "before"}),
+    (
+        "robust_error_min",
+        {"net": "small", "iterations": 4, "steps": 3, "samples": 0, "robust": False, "attacker": "before"},
+    ),
     ("self_ensemble", {"net": "small", "steps": 2, "checkpoints": 3, "epochs": 6}),
     ("targeted", {"net": "small", "steps": 3, "batch": 16}),
     ("targeted", {"net": "small", "steps": 2, "restarts": 2}),

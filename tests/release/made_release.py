@@ -8,7 +8,7 @@ from typing import Any
 
 from PIL import Image
 
-from release.facts import Facts, Measured
+from release.facts import Facts, Measured, Quality
 
 METHOD_WORDS = ("regions", "r16", "secret-surrogate", "grayscale", "photos/ copy/ --preset", "noise_count")
 
@@ -49,7 +49,12 @@ def verification() -> dict[str, Any]:
             **{"image_size": 32, "test_set": "the owner's test split", "classes": 2, "chance": 0.5, "device": "cpu"},
         },
         "arms": {"clean": arm(0.91, 3), "noise": arm(0.9, 3), "protected": arm(0.21, None)},
-        "against": {"grayscale": {"clean": {"peak": stat(0.85)}, "protected": {"peak": stat(0.43)}}},
+        "against": {
+            "grayscale": {
+                "clean": {"peak": stat(0.85)},
+                "protected": {"peak": stat(0.43), "figures": {"clean_alone_peak": stat(0.61)}},
+            }
+        },
         "worst_case": {"against": "grayscale", "peak": 0.43},
         "relative_accuracy_drop": {"mean": 0.74, "low": 0.7, "high": 0.78},
         "flags": [{"name": "ONE_NETWORK", "meaning": "Only one network was trained."}],
@@ -80,6 +85,7 @@ def make_facts(staging: Path, **changes: Any) -> Facts:
         "classes": ("a dog é", "cat"),
         "verification": verification(),
         "configs": [{"split": "train", "path": "data/train/**"}, {"split": "test", "path": "data/test/**"}],
+        "quality": Quality(3, 0.9876, 0.9123, None, "torchmetrics is not installed"),
         "gallery": [picture(0), picture(1, "JPEG"), picture(2, "WEBP")],
         "owner_extra": {
             **{"method": "regions", "preset": "r16", "params": {"noise_count": 4242}, "surrogate": "secret-surrogate"},
@@ -87,6 +93,7 @@ def make_facts(staging: Path, **changes: Any) -> Facts:
             "auto": [{"method": "r16", "protected peak": "24.0%"}],
             "skipped": [("train/cat/broken.jpg", "The file ends before the image does.")],
             "timings": {"fit": 1.25},
+            "spectrum": {"images": 3, "cycles_per_pixel": [0.1, 0.4], "power": [40.0, 0.5], "mean_power": 20.0},
         },
         "owner_gallery": [(picture(50), picture(51), picture(52))],
     }

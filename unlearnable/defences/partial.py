@@ -1,4 +1,4 @@
-"""Only a share of each class is protected, or only some classes: what others publish about the same things stays clean.
+"""Only a share of each class is protected, or only some classes: what others publish of the same stays clean.
 
 As when one person's photos sit in a face-recognition set: `protected_classes_peak` and `_final` are the accuracies on the
 classes that are protected at all, and `clean_alone_peak` is what the unprotected images reach without the protected ones.

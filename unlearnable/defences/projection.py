@@ -4,6 +4,8 @@ Sandoval-Segura et al. 2023, arXiv 2305.19254. A bias-free softmax regression on
 once, because to it the pattern is all there is; its K weight vectors span a space that is projected out of every training
 image. Needs the release alone and seconds; removes patterns that are the same for a whole class, and hardly anything of
 per-image perturbations. The results stay floats, outside of 0 to 255 too; test images are not projected, as in the paper.
+Other than in the paper the mean image is kept whole: it tells no class, and without it test images, which have theirs, are
+strange to the network (peak 0.19 without it and 0.39 with it, on 1,200 clean images of CIFAR-10).
 
 `linear_accuracy` is what the regression reaches on the images it was trained on: far above the clean arm's, it gives a
 protected set away (Zhu et al. 2024, arXiv 2312.08898). It takes 1,000 steps however few the images (the paper: 20 epochs of
@@ -73,12 +75,13 @@ def linear_accuracy(images: Tensor, labels: Tensor, weights: Tensor) -> float:
 
 
 def projected(images: Tensor, weights: Tensor) -> Tensor:
-    """(N, 3, V, V) uint8 -> floats of the same scale, orthogonal to every row of `weights` (K, D)."""
+    """(N, 3, V, V) uint8 -> floats of the same scale, alike along every row of `weights` (K, D): there, all are the mean."""
     basis, _ = torch.linalg.qr(F.normalize(weights).T)
+    along = torch.cat(in_parts(lambda part: images[part].flatten(1).float() @ basis, len(images), 2000))
+    more = along - along.mean(0)
 
     def part(which: slice) -> Tensor:
-        x = images[which].flatten(1).float()
-        rest: Tensor = x - (x @ basis) @ basis.T
+        rest: Tensor = images[which].flatten(1).float() - more[which] @ basis.T
         return rest.view(-1, *images.shape[1:])
 
     return torch.cat(in_parts(part, len(images), 2000))

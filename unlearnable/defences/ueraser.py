@@ -1,8 +1,8 @@
-"""UEraser: every image is learned from the worst of five random, drastic augmentations (error-maximising augmentation).
+"""UEraser: every image is learned from the worst of five drastic random augmentations.
 
-Qin et al. 2023, arXiv 2303.15127. Each of the five is plasma brightness, plasma contrast, a shuffle of the channels and
-TrivialAugment; the gradient is that of the largest of an image's five losses, in all epochs ("UEraser-max"). The same
-pipeline is used whatever the poison: the published variant that adds JPEG is chosen by the attack's name.
+Qin et al. 2023, arXiv 2303.15127 (error-maximising augmentation). Each of the five is plasma brightness, plasma contrast, a
+shuffle of the channels and TrivialAugment; the gradient is that of the largest of an image's five losses, in all epochs
+("UEraser-max"). The same pipeline is used whatever the poison: the published variant with JPEG is chosen by the attack's name.
 
 The plasma here sums octaves of bilinear noise, each twice as fine and `roughness` as strong as the one before, which has
 the spectrum of the diamond-square algorithm without its loop.

@@ -42,7 +42,7 @@ def away(net: Network, seen: Tensor, unwanted: Tensor) -> Tensor:
 
 def margin(net: Network, seen: Tensor, wanted: Tensor) -> Tensor:
     """How far the best other logit is above the wanted one (Carlini and Wagner 2017, arXiv 1608.04644, f6 without a floor)."""
-    logits = net(seen).float()
+    logits: Tensor = net(seen).float()
     own = F.one_hot(wanted, logits.shape[1]).bool()
     return logits.masked_fill(own, -torch.inf).amax(1) - logits[own]
 
