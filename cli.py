@@ -251,21 +251,27 @@ def check(release: Path, public_key: Path | None, as_json: bool) -> int:
 
 
 def _listing(kind: str, noun: str, note: str = "") -> Callable[..., None]:
+    @click.argument("name", required=False)
     @_json
     @command
-    def show(as_json: bool) -> None:
-        from unlearnable.listing import described, lines
+    def show(name: str | None, as_json: bool) -> None:
+        from unlearnable.listing import described, details, lines
 
-        found = described(kind)
-        click.echo(json.dumps(found, indent=2) if as_json else "\n".join([*lines(found), *([note] if note else [])]))
+        if name:
+            text = details(kind, name)
+            found = [each for each in described(kind) if text[0].startswith(f"{each['name']}:")]
+        else:
+            found = described(kind)
+            text = [*lines(found), "", *([note] if note else []), "With a NAME: all about it."]
+        click.echo(json.dumps(found, indent=2) if as_json else "\n".join(text))
 
-    show.__doc__ = f"List the {noun}, with parameters and sources."
+    show.__doc__ = f"List the {noun}; with NAME, tell all about one: claim, limits, paper, cost, parameters."
     return show
 
 
 cli.command("methods")(_listing("poisons", "protection methods and their presets"))
 cli.command("defences")(_listing("defences", "countermeasures that --against can try"))
-_ANY_NETWORK = """
+_ANY_NETWORK = """\
 Any other classification network of torchvision works by its name. NAME@WEIGHTS starts from weights: a file (.safetensors,
 .pt, .pth), hf://OWNER/NAME/FILE, or a name of torchvision's such as DEFAULT; frozen:NAME@WEIGHTS trains a last layer alone."""
 cli.command("victims")(_listing("nets", "networks that can be trained", _ANY_NETWORK))

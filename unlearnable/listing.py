@@ -21,17 +21,30 @@ def described(kind: str) -> list[dict[str, Any]]:
 
 
 def lines(found: list[dict[str, Any]]) -> list[str]:
-    """The same as text for a terminal."""
+    """The same as text for a terminal, two lines each."""
     out = []
     for method in found:
-        out.append(f"{method['name']}: {method['summary']}")
-        if method["presets"]:
-            out.append(f"    presets: {', '.join(method['presets'])}")
-        for fact in ("paper", "cost"):
-            if method.get(fact):
-                out.append(f"    {fact}: {method[fact]}")
-        if method.get("unbounded"):
-            out.append("    not bounded: the change is visible; --eps caps it")
-        for field in method["parameters"]:
-            out.append(f"    --set {field['name']}={field['default']}  {field['help']}")
+        presets = f" ({', '.join(method['presets'])})" if method["presets"] else ""
+        mark = ": not bounded, visible" if method.get("unbounded") else ""
+        out += [method["name"] + presets + mark, f"    {method['summary']}"]
+    return out
+
+
+def details(kind: str, name: str) -> list[str]:
+    """All that a file says of its method, which is named by itself or by one of its presets."""
+    known = registry.names(kind)
+    module = name if name in known or kind == "nets" else registry.find_preset(kind, name)[0]
+    registry.require(kind, module)
+    (method,) = [each for each in described(kind) if each["name"] == module]
+    out = [f"{module}: {registry.describe(kind, module).text}", ""]
+    for fact in ("paper", "cost"):
+        if method.get(fact):
+            unit = " plain trainings" if isinstance(method[fact], float) else ""
+            out.append(f"{fact}: {method[fact]}{unit}")
+    if method.get("unbounded"):
+        out.append("not bounded: the change is visible; --eps caps it")
+    for preset, values in method["presets"].items():
+        out.append(f"preset {preset}: {', '.join(f'{key}={value}' for key, value in values.items()) or 'as it is'}")
+    for field in method["parameters"]:
+        out.append(f"--set {field['name']}={field['default']}  {field['help']}")
     return out

@@ -45,6 +45,7 @@ class Described:
     params: tuple[Field, ...]
     presets: dict[str, dict[str, Any]]
     facts: dict[str, Any]  # the other upper-case literals: PAPER, COST, NEEDS_LABELS ...
+    text: str = ""  # the whole docstring
 
 
 def names(kind: str) -> list[str]:
@@ -159,7 +160,7 @@ def describe(kind: str, name: str) -> Described:
     """Reads a method's file without importing it."""
     require(kind, name)
     tree = ast.parse((_ROOT / kind / f"{name}.py").read_text(encoding="utf-8"))
-    summary = (ast.get_docstring(tree) or "").partition("\n")[0]
+    text = ast.get_docstring(tree) or ""
     facts: dict[str, Any] = {}
     params: tuple[Field, ...] = ()
     for node in tree.body:
@@ -169,7 +170,7 @@ def describe(kind: str, name: str) -> Described:
                 facts[target.id] = _literal(node.value)
         elif isinstance(node, ast.ClassDef) and node.name == "Params":
             params = _fields(kind, node)
-    return Described(name, summary, params, facts.pop("PRESETS", None) or {}, facts)
+    return Described(name, text.partition("\n")[0], params, facts.pop("PRESETS", None) or {}, facts, text)
 
 
 def find_preset(kind: str, preset: str) -> tuple[str, dict[str, Any]]:
