@@ -137,11 +137,12 @@ def _markdown(protocol: str, table: list[Line], missing: list[str], found: dict[
     out += [_line(row) for row in table] + [""]
     if missing:
         out += [f"Not made yet: {', '.join(missing)}.", ""]
-    out += ["| rank correlation | | 95 % interval | rows |", "|---|---|---|---|"]
-    for name, value in found.items():
-        if value["spearman"] is not None:
-            low, high = value["interval"]
-            out.append(f"| {name} | {value['spearman']:.2f} | {low:.2f} to {high:.2f} | {value['rows']} |")
+    known = {name: value for name, value in found.items() if value["spearman"] is not None}
+    if known:
+        out += ["| rank correlation | | 95 % interval | rows |", "|---|---|---|---|"]
+    for name, value in known.items():
+        low, high = value["interval"]
+        out.append(f"| {name} | {value['spearman']:.2f} | {low:.2f} to {high:.2f} | {value['rows']} |")
     far = further(table)
     if far:
         out += ["", f"Furthest from the published order of peaks (place here, there): {'; '.join(far)}."]

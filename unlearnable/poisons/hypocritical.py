@@ -7,7 +7,8 @@ accuracies near 70 % on CIFAR-10, where other poisons leave 6 % to 30 %: offered
 images: (N, 3, S, S) uint8; labels: (N,) int64; returns (N, 3, S, S) float within eps and within legal pixels.
 
 Steps of a tenth of the budget from zero, no augmentation, as in the L-infinity version of APBench; ResNet-18 where the
-authors have VGG-16. Does not survive JPEG-10, bit-depth reduction or adversarial training.
+authors have VGG-16. Nothing is drawn: it follows from the images and the network, whatever
+the key. Does not survive JPEG-10, bit-depth reduction or adversarial training.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ COST = "100 F+B an image + a surrogate"
 LEVEL = "sample"
 NEEDS_LABELS = True
 TRAINS = True
+KEYED = False
 PRESETS: dict[str, dict[str, object]] = {"hypo": {}}
 
 

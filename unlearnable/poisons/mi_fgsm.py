@@ -1,4 +1,4 @@
-"""Class-targeted adversarial noise by momentum steps: it transfers no better than targeted and protects less (M10, M100, M250).
+"""Class-targeted adversarial noise by momentum steps: weaker than targeted at as many steps (M10, M100, M250).
 
 Gradients of one image are divided by their L1 norm and summed up; each step follows the sign of the sum. "Boosting
 Adversarial Attacks with Momentum" (Dong et al. 2018, arXiv 1710.06081); as a poison, with peak accuracies of 69 % to 71 % on
