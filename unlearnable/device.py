@@ -40,9 +40,9 @@ def side_by_side(work: Callable[[_Item], _Result], items: Sequence[_Item], devic
     Small networks scale badly over threads, and two threads on a busy machine wait for each other: training six victims
     two by two is quicker than one after the other, and much quicker when something else runs. A GPU takes one at a time.
     """
-    workers = min(len(items), os.cpu_count() or 1) if device.type == "cpu" else 1
+    workers = at_once(len(items), device)
     before, stop = torch.get_num_threads(), threading.Event()
-    if workers == 1 or before == 1:
+    if workers == 1:
         return [work(item) for item in items]
 
     def begin() -> None:
@@ -59,6 +59,11 @@ def side_by_side(work: Callable[[_Item], _Result], items: Sequence[_Item], devic
                 raise
     finally:
         torch.set_num_threads(before)
+
+
+def at_once(items: int, device: torch.device) -> int:
+    """How many of them `side_by_side` works on at a time."""
+    return min(items, os.cpu_count() or 1) if device.type == "cpu" and torch.get_num_threads() > 1 else 1
 
 
 def stopped() -> bool:

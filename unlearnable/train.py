@@ -49,11 +49,13 @@ SURROGATE = Recipe(epochs=40, batch=128, schedule="steps", milestones=(1 / 2.667
 class History:
     """One training run, epoch by epoch. Accuracies are fractions; seconds leave out the evaluation.
 
-    figures: what a countermeasure measured beside, by name.
+    select: accuracy on the clean images that a trainer would choose the epoch by, where there are any. figures: what a
+    countermeasure measured beside, by name.
     """
 
     train_loss: list[float] = field(default_factory=list)
     accuracy: list[float] = field(default_factory=list)
+    select: list[float] = field(default_factory=list)
     seconds: float = 0.0
     figures: dict[str, float] = field(default_factory=dict)
 
@@ -64,6 +66,11 @@ class History:
     @property
     def final(self) -> float:
         return self.accuracy[-1]
+
+    @property
+    def selected(self) -> float | None:
+        """Test accuracy of the first epoch that is best on `select`: what an honest trainer would report."""
+        return self.accuracy[self.select.index(max(self.select))] if self.select else None
 
     def epochs_to(self, loss: float) -> int | None:
         """First epoch (from 1) whose mean training loss is below `loss`, None if there was none."""
@@ -87,6 +94,7 @@ def train(
     *,
     seed: int,
     test: tuple[Tensor, Tensor] | None = None,
+    select: tuple[Tensor, Tensor] | None = None,
     objective: Objective = cross_entropy,
     augment: Augment | None = None,
     reshape: Callable[[torch.optim.Optimizer], torch.optim.Optimizer] = lambda optimiser: optimiser,
@@ -95,7 +103,7 @@ def train(
 ) -> History:
     """Trains `net` in place on uint8 images (N, 3, S, S) and int64 labels (N,), where the images are.
 
-    With `test`, its accuracy is recorded after every epoch; `keep_best` then ends with the weights of the best one.
+    With `test`, its accuracy is recorded after every epoch, and that of `select` beside it; `keep_best` then ends with the weights of the best one.
     `augment` takes the place of the recipe's; `reshape` wraps the optimiser, for those who change the gradients first.
     Raises TrainingError when the loss is not finite.
     """
@@ -133,6 +141,8 @@ def train(
             if keep_best and history.accuracy[-1] > best:
                 best = history.accuracy[-1]
                 weights = {name: value.detach().clone() for name, value in net.state_dict().items()}
+        if select is not None:
+            history.select.append(accuracy(net, *select))
         on_epoch(epoch, history)
     if weights:
         net.load_state_dict(weights)

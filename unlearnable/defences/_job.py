@@ -40,6 +40,7 @@ class Job:
     recipe: Recipe
     seed: int
     on_epoch: Callable[[int, History], None] = lambda epoch, history: None
+    select: tuple[Tensor, Tensor] | None = None  # clean images to choose an epoch by
 
     @property
     def device(self) -> torch.device:
@@ -88,6 +89,7 @@ class Job:
             self.recipe,
             seed=self.seed,
             test=self.test,
+            select=self.select,
             augment=augment,
             objective=objective,
             reshape=reshape,
@@ -96,7 +98,7 @@ class Job:
 
     def clean_alone(self, chosen: Tensor) -> dict[str, float]:
         """The honest null, as figures: what a scraper reaches with the clean images of the `chosen` records and no others."""
-        alone = replace(self, labels=self.labels[chosen], on_epoch=lambda epoch, history: None)
+        alone = replace(self, labels=self.labels[chosen], select=None, on_epoch=lambda epoch, history: None)
         history = alone.run(images=self.clean[chosen])
         return {"clean_alone_peak": history.peak, "clean_alone_final": history.final}
 

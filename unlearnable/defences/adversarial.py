@@ -15,6 +15,7 @@ from unlearnable.train import History
 
 PAPER = "Madry et al. 2018, arXiv 1706.06083"
 COST = 11.0
+WORDS = "adversarial training with radius {radius:g}"
 PRESETS: dict[str, dict[str, float]] = {"adversarial4": {"radius": 4.0}, "adversarial8": {"radius": 8.0}}
 
 

@@ -15,6 +15,7 @@ from unlearnable.train import History
 PAPER = "Liu et al. 2023, arXiv 2301.13838"
 CHEAP = True
 COST = 1.0
+WORDS = "reduction to {bits} bits a channel"
 PRESETS: dict[str, dict[str, int]] = {"bit_depth2": {"bits": 2}}
 
 

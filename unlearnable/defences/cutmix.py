@@ -10,41 +10,24 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
+from unlearnable.defences import _mix
 from unlearnable.defences._job import Job
-from unlearnable.nets import Network
-from unlearnable.train import History, cross_entropy
+from unlearnable.train import History
 
 PAPER = "Yun et al. 2019, arXiv 1905.04899"
 COST = 1.0
+WORDS = "CutMix"
 PRESETS: dict[str, dict[str, float]] = {"cutmix": {"probability": 0.5}}
 
 
 @dataclass(frozen=True)
-class Params:
-    probability: float = 0.5
-    "share of the images that something is pasted into, each time"
-    times: int = 2
-    "pastes one after the other"
-
-    def __post_init__(self) -> None:
-        if not 0 < self.probability <= 1:
-            raise ValueError(f"probability is above 0 and at most 1, not {self.probability}")
-        if not 1 <= self.times <= 4:
-            raise ValueError(f"times is 1 to 4, not {self.times}")
+class Params(_mix.Params):
+    """Those of every mixture."""
 
 
 def victim(job: Job, params: Params) -> History:
-    generator = job.generator()
-
-    def objective(net: Network, images: Tensor, labels: Tensor) -> Tensor:
-        shares = F.one_hot(labels, job.classes).float()
-        for _ in range(params.times):
-            images, shares = paste(images, shares, params.probability, generator)
-        return cross_entropy(net, images, shares)
-
-    return job.run(objective=objective)
+    return _mix.victim(job, params, paste)
 
 
 def paste(images: Tensor, shares: Tensor, probability: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:

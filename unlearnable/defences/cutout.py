@@ -15,6 +15,7 @@ from unlearnable.train import History
 
 PAPER = "DeVries and Taylor 2017, arXiv 1708.04552"
 COST = 1.0
+WORDS = "Cutout"
 PRESETS: dict[str, dict[str, float]] = {"cutout": {"width": 0.5}}
 
 

@@ -20,6 +20,7 @@ from unlearnable.train import History, Recipe, predict, train
 
 PAPER = "Zhu et al. 2024, arXiv 2312.08898"
 COST = 1.3
+WORDS = "a detector that drops protected images"
 OWN_CLEAN = True
 PRESETS: dict[str, dict[str, int]] = {"detector": {"epochs": 15}}
 

@@ -22,6 +22,7 @@ from unlearnable.train import History, accuracy
 
 PAPER = "Kirichenko et al. 2023, arXiv 2204.02937; Sandoval-Segura et al. 2023, arXiv 2305.19254"
 COST = 1.2
+WORDS = "refitting the last layer on {clean:.0%} clean images"
 OWN_CLEAN = True
 PRESETS: dict[str, dict[str, float]] = {"dfr": {"clean": 0.1}}
 
@@ -42,6 +43,8 @@ def victim(job: Job, params: Params) -> History:
     loss = refit(net, job.clean[clean], job.labels[clean])
     history.train_loss.append(loss)
     history.accuracy.append(accuracy(net, *job.test))
+    if job.select is not None:
+        history.select.append(accuracy(net, *job.select))
     history.figures |= {"refit": history.final} | job.clean_alone(clean)
     return history
 

@@ -14,6 +14,7 @@ from unlearnable.defences._job import Job
 from unlearnable.train import History
 
 COST = 1.5
+WORDS = "dilution with {clean:.0%} clean images"
 OWN_CLEAN = True
 PRESETS: dict[str, dict[str, float]] = {"dilution20": {"clean": 0.2}, "dilution50": {"clean": 0.5}}
 

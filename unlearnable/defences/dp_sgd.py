@@ -26,6 +26,7 @@ from unlearnable.train import History
 
 PAPER = "Hong et al. 2020, arXiv 2002.11497"
 COST = 4.0
+WORDS = "DP-SGD gradient shaping"
 NEEDS = "opacus"
 PRESETS: dict[str, dict[str, float]] = {"dp_sgd": {"clip": 4.0, "noise": 0.01}}
 

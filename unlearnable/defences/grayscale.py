@@ -17,6 +17,7 @@ from unlearnable.train import History
 PAPER = "Liu et al. 2023, arXiv 2301.13838"
 CHEAP = True
 COST = 1.0
+WORDS = "conversion to grey"
 PRESETS: dict[str, dict[str, object]] = {"grayscale": {}}
 
 

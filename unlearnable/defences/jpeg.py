@@ -20,6 +20,7 @@ from unlearnable.train import History
 PAPER = "Liu et al. 2023, arXiv 2301.13838"
 CHEAP = True
 COST = 1.0
+WORDS = "JPEG compression at quality {quality}"
 PRESETS: dict[str, dict[str, int]] = {
     "jpeg10": {"quality": 10},
     "jpeg30": {"quality": 30},

@@ -18,6 +18,7 @@ from unlearnable.train import History
 PAPER = "Liu et al. 2023, arXiv 2301.13838"
 CHEAP = True
 COST = 1.0
+WORDS = "a 3x3 median filter"
 PRESETS: dict[str, dict[str, object]] = {"median3": {}}
 
 

@@ -9,41 +9,24 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
+from unlearnable.defences import _mix
 from unlearnable.defences._job import Job
-from unlearnable.nets import Network
-from unlearnable.train import History, cross_entropy
+from unlearnable.train import History
 
 PAPER = "Zhang et al. 2018, arXiv 1710.09412"
 COST = 1.0
+WORDS = "Mixup"
 PRESETS: dict[str, dict[str, float]] = {"mixup": {"probability": 0.5}}
 
 
 @dataclass(frozen=True)
-class Params:
-    probability: float = 0.5
-    "share of the images that are blended, each time"
-    times: int = 2
-    "blends one after the other"
-
-    def __post_init__(self) -> None:
-        if not 0 < self.probability <= 1:
-            raise ValueError(f"probability is above 0 and at most 1, not {self.probability}")
-        if not 1 <= self.times <= 4:
-            raise ValueError(f"times is 1 to 4, not {self.times}")
+class Params(_mix.Params):
+    """Those of every mixture."""
 
 
 def victim(job: Job, params: Params) -> History:
-    generator = job.generator()
-
-    def objective(net: Network, images: Tensor, labels: Tensor) -> Tensor:
-        shares = F.one_hot(labels, job.classes).float()
-        for _ in range(params.times):
-            images, shares = blend(images, shares, params.probability, generator)
-        return cross_entropy(net, images, shares)
-
-    return job.run(objective=objective)
+    return _mix.victim(job, params, blend)
 
 
 def blend(images: Tensor, shares: Tensor, probability: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -16,6 +16,7 @@ from unlearnable.defences._job import Job
 from unlearnable.train import History, accuracy
 
 COST = 1.5
+WORDS = "protection of {share:.0%} of {classes:.0%} of the classes"
 OWN_CLEAN = True
 PRESETS: dict[str, dict[str, float]] = {
     "partial90": {"share": 0.9},

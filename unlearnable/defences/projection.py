@@ -27,6 +27,7 @@ from unlearnable.train import History
 PAPER = "Sandoval-Segura et al. 2023, arXiv 2305.19254"
 CHEAP = True
 COST = 1.1
+WORDS = "orthogonal projection"
 PRESETS: dict[str, dict[str, object]] = {"projection": {}}
 _BATCH = 1024
 

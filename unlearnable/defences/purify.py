@@ -24,6 +24,7 @@ from unlearnable.train import History
 
 PAPER = "Yu et al. 2024, arXiv 2405.01460"
 COST = 2.0
+WORDS = "purification by an autoencoder"
 PRESETS: dict[str, dict[str, float]] = {"purify": {"bulk_rate": 0.1, "rate": 2.0}}
 _BLOCK, _CODE, _WIDTH, _LEARNING_RATE = 4, 24, 96, 2e-3
 _QUIET = -4.0  # codes begin nearly without noise: the rate falls to what is allowed once there is something to pass on

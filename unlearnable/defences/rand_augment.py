@@ -16,6 +16,7 @@ from unlearnable.train import History
 
 PAPER = "Cubuk et al. 2020, arXiv 1909.13719"
 COST = 1.3
+WORDS = "RandAugment"
 PRESETS: dict[str, dict[str, int]] = {"rand_augment": {"operations": 2, "strength": 9}}
 _RANGES = _ops.Ranges(shear=0.3, translate=150 / 331, rotate=30, blend=0.9, bits=4)
 

@@ -19,6 +19,7 @@ from unlearnable.train import History
 
 PAPER = "Sandoval-Segura et al. 2023, arXiv 2305.19254"
 COST = 1.1
+WORDS = "strong augmentation"
 PRESETS: dict[str, dict[str, object]] = {"strong_augment": {}}
 
 

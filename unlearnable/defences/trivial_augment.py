@@ -16,6 +16,7 @@ from unlearnable.train import History
 
 PAPER = "Müller and Hutter 2021, arXiv 2103.10158"
 COST = 1.2
+WORDS = "TrivialAugment"
 PRESETS: dict[str, dict[str, object]] = {"trivial_augment": {}}
 _WIDE = _ops.Ranges(shear=0.99, translate=1.0, rotate=135, blend=0.99, bits=6)
 

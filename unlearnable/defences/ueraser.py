@@ -23,6 +23,7 @@ from unlearnable.train import History
 
 PAPER = "Qin et al. 2023, arXiv 2303.15127"
 COST = 5.0
+WORDS = "UEraser augmentation"
 PRESETS: dict[str, dict[str, int]] = {"ueraser": {"draws": 5}}
 _ROUGHNESS, _BRIGHTNESS = (0.3, 0.7), (0.5, 1.0)
 
