@@ -1,0 +1,126 @@
+"""Poisons under countermeasures beside the published figures: CIFAR-10 (its JPEG copy) in a CPU miniature, or on a GPU.
+
+    python benchmarks/defences.py run [--poisons R16,LSP] [--against grayscale,jpeg10] [--minutes M] [--keep FOLDER]
+    python benchmarks/defences.py table        writes benchmarks/results/defences.md
+
+A cell is one poison under one countermeasure, trained and tested as in reproduction.py, first seed; `run` adds it to
+benchmarks/results/defences.jsonl as soon as it is there and makes none twice, column by column. Published figures are final
+accuracies with ResNet-18, all images and 200 epochs (APBench; the clean row: Image Shortcut Squeezing, 60 epochs). The
+miniature's are those of a weak victim: compare orders and differences from the clean row, not levels.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from _cifar import CLASSES, DATA, World, about
+from _rows import BY_NAME
+from reproduction import PROTOCOLS, RESULTS, lines, poisoned
+
+from unlearnable import params, registry
+from unlearnable.defences._job import Job
+from unlearnable.device import pick
+
+POISONS = ("clean", "R16", "R4", "LSP", "AR", "CU", "SU", "P250")
+AGAINST = ("none", "grayscale", "jpeg10", "bit_depth2", "cutout", "cutmix", "mixup", "ueraser", "adversarial8")
+# final accuracy in percent, in the order of AGAINST
+PUBLISHED: dict[str, tuple[float | None, ...]] = {
+    "SU": (20.78, 92.03, 80.72, 37.94, 18.79, 22.28, 31.14, 93.61, 82.51),
+    "P250": (6.27, 11.01, 84.08, 70.75, 9.88, 14.21, 15.46, 79.05, 79.92),
+    "LSP": (13.06, 64.70, 80.14, 53.86, 14.96, 17.69, 18.77, 92.83, 81.38),
+    "AR": (11.74, 35.17, 84.75, 36.14, 10.95, 12.60, 14.15, 90.12, 81.15),
+    "clean": (94.68, 92.41, 85.38, *(None,) * 6),
+}
+
+
+def cell(poison: str, against: str, protocol: Any, world: World, keep: Path | None) -> dict[str, Any]:
+    """Peak and final accuracy of one victim."""
+    images, _, _ = poisoned(BY_NAME[poison], 0, protocol, world, keep, lambda text: print("   ", text, flush=True))
+    job = Job(
+        images=images.to(world.device),
+        labels=world.train[1].to(world.device),
+        clean=world.train[0].to(world.device),
+        test=(world.test[0].to(world.device), world.test[1].to(world.device)),
+        classes=len(CLASSES),
+        victim=protocol.net,
+        recipe=protocol.recipe,
+        seed=0,
+    )
+    if against == "none":
+        history = job.run()
+    else:
+        module, values = registry.find_preset("defences", against)
+        history = registry.load("defences", module).victim(job, params.build("defences", module, values))
+    return {"peak": history.peak, "final": history.final, "figures": history.figures, "seconds": history.seconds}
+
+
+def run(args: argparse.Namespace) -> None:
+    device = pick(args.device)
+    protocol = PROTOCOLS[args.protocol or ("miniature" if device.type == "cpu" else "paper")]
+    world = World.open(args.data, device, protocol.images, protocol.test)
+    done = {(line["protocol"], line["poison"], line["against"]) for line in lines(args.out)}
+    begun, longest = time.monotonic(), 0.0
+    for against in args.against.split(","):
+        for poison in args.poisons.split(","):
+            if (protocol.name, poison, against) in done or not BY_NAME[poison].known:
+                continue
+            if time.monotonic() - begun + longest > args.minutes * 60:
+                print(f"{poison} under {against}: left for another run", flush=True)
+                continue
+            started = time.monotonic()
+            found = cell(poison, against, protocol, world, args.keep)
+            longest = max(longest, time.monotonic() - started)
+            row = BY_NAME[poison]
+            line = {"protocol": protocol.name, "poison": poison, "against": against, "reduced": row.reduced, **found}
+            with args.out.open("a") as file:
+                file.write(json.dumps(line | {"victim": protocol.net} | about(device)) + "\n")
+            print(f"{poison} under {against}: peak {found['peak']:.3f}, final {found['final']:.3f}", flush=True)
+
+
+def table(found: list[dict[str, Any]]) -> str:
+    """Peak / final in percent, the published final in brackets."""
+    out = ["# Poisons under countermeasures", "", (__doc__ or "").partition("\n\n")[2].partition("\n\n")[2].strip(), ""]
+    for protocol in ("paper", "miniature"):
+        cells = {(line["poison"], line["against"]): line for line in found if line["protocol"] == protocol}
+        if not cells:
+            continue
+        out += [f"## {protocol}: peak / final, one seed (APBench's final)", "", f"| | {' | '.join(AGAINST)} |"]
+        out += ["|---" * (len(AGAINST) + 1) + "|"]
+        for poison in POISONS:
+            out.append(f"| {poison} | {' | '.join(_cell(cells, poison, place) for place in range(len(AGAINST)))} |")
+        out.append("")
+    return "\n".join(out)
+
+
+def _cell(cells: dict[tuple[str, str], dict[str, Any]], poison: str, place: int) -> str:
+    line, published = cells.get((poison, AGAINST[place])), PUBLISHED.get(poison, (None,) * len(AGAINST))[place]
+    ours = f"{100 * line['peak']:.1f} / {100 * line['final']:.1f}" if line else "not made yet"
+    return ours + (f" ({published:.1f})" if published is not None else "")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("command", choices=["run", "table"])
+    parser.add_argument("--protocol", choices=list(PROTOCOLS), default=None)
+    parser.add_argument("--poisons", default=",".join(POISONS))
+    parser.add_argument("--against", default=",".join(AGAINST))
+    parser.add_argument("--data", type=Path, default=DATA)
+    parser.add_argument("--out", type=Path, default=RESULTS / "defences.jsonl")
+    parser.add_argument(
+        "--keep", type=Path, default=None, help="folder for crafted images, shared with reproduction.py"
+    )
+    parser.add_argument("--minutes", type=float, default=float("inf"))
+    parser.add_argument("--device", default="auto")
+    args = parser.parse_args()
+    if args.command == "run":
+        run(args)
+    else:
+        (RESULTS / "defences.md").write_text(table(lines(args.out)))
+
+
+if __name__ == "__main__":
+    main()
