@@ -17,7 +17,7 @@ from typing import Any
 import click
 
 from unlearnable import registry
-from unlearnable.errors import INTERRUPTED, UnlearnableError
+from unlearnable.errors import BELOW_MIN_DROP, INTERRUPTED, UnlearnableError, UsageError
 from unlearnable.version import __version__
 
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -56,6 +56,7 @@ def cli() -> None:
     \b
     unlearnable protect photos/ photos-protected/    make a protected, verified, signed copy
     unlearnable check photos-protected/              is every file as it was signed?
+    unlearnable push photos-protected/ owner/photos  onto the Hugging Face Hub, private and gated
     """
 
 
@@ -97,7 +98,13 @@ _against = click.option(
     metavar="NAME",
     help="Also train victims under a countermeasure: names of `defences`, cheap or all.",
 )
-_victim = click.option("--victim", metavar="NET", help="The network to train; see `victims`.  [default: by protocol]")
+_victim = click.option(
+    "--victim",
+    metavar="NET",
+    multiple=True,
+    callback=lambda context, option, given: ",".join(given) or None,
+    help="The network to train; see `victims`. Repeated, or a,b: the first is the headline.  [default: by protocol]",
+)
 _seeds = click.option("--seeds", type=click.IntRange(1, 20), help="Trainings of each arm.  [default: by protocol]")
 _device = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
 
@@ -138,15 +145,21 @@ _device = click.option("--device", default="auto", show_default=True, help="auto
     type=click.Choice(["keep", "no-gps", "strip"]),
     default="keep",
     show_default=True,
-    help="What of EXIF ships. Thumbnails never do.",
+    help="What of EXIF and XMP ships. Thumbnails never do.",
+)
+@click.option(
+    "--opt-out/--no-opt-out", default=True, show_default=True, help="Write `no data mining` (plus:DataMining) into XMP."
+)
+@click.option(
+    "--max-pixels", type=float, default=200, show_default=True, metavar="MILLIONS", help="Refuse larger images."
 )
 @click.option("--key", type=click.Path(path_type=Path), help="A key file to use.  [default: a new one in OUT.owner]")
 @click.option(
     "--verify",
-    type=click.Choice(["quick", "paper", "none"]),
+    metavar="quick|paper|FILE.toml|none",
     default="quick",
     show_default=True,
-    help="How to prove it.",
+    help="How to prove it: a protocol, as of `verify`.",
 )
 @_against
 @_victim
@@ -156,15 +169,25 @@ _device = click.option("--device", default="auto", show_default=True, help="auto
 @click.option("--auto-seconds", type=float, default=60.0, show_default=True, help="Time for choosing a method.")
 @click.option("--min-drop", type=float, metavar="SHARE", help="Exit with 4 if the relative drop may be below this.")
 @click.option("--overwrite/--resume", default=False, help="Replace the release that is at OUT.")
+@click.option("--force", is_flag=True, help="Protect what is a protected copy already.")
+@click.option("--dry-run", is_flag=True, help="Print counts, skips, time, space and memory to expect; write nothing.")
 @click.option("--name", help="Title of the release.  [default: OUT's name]")
 @click.option("--licence", metavar="ID", help="Licence for the card, such as cc-by-nc-nd-4.0.")
 @click.option("--contact", help="Contact for the card.")
 @click.option("--disclose", is_flag=True, help="Let the card name method, parameters and countermeasures.")
+@click.option("--push", "repo", metavar="OWNER/NAME", help="Then push it to the Hub, private and gated; see `push`.")
 @_json
 @_quiet
 @command
 def protect(
-    source: str, out: Path, assignments: tuple[str, ...], as_json: bool, quiet: bool, **options: Any
+    source: str,
+    out: Path,
+    assignments: tuple[str, ...],
+    repo: str | None,
+    dry_run: bool,
+    as_json: bool,
+    quiet: bool,
+    **options: Any,
 ) -> int | None:
     """Write a protected, verified and signed copy of SOURCE to the new folder OUT.
 
@@ -181,20 +204,131 @@ def protect(
     params.check_method(
         options["method"], options["preset"], chosen
     )  # a misspelled name is answered before torch loads
-    for network in [options["victim"], *(name for name, _ in registry.ensemble(chosen.get("net", "small")))]:
+    for network in [
+        *(options["victim"] or "").split(","),
+        *(name for name, _ in registry.ensemble(chosen.get("net", "small"))),
+    ]:
         if network:
             registry.require_network(network)
     from unlearnable import api
 
+    asked = api.Options(set=chosen, **options)
+    if repo:
+        _before_push(repo, asked.verify)
+    if dry_run:
+        with _progress(quiet) as tell:
+            document = api.plan_run(source, out, asked, tell=tell)
+        return _show(document, as_json, "forecast")
     with _progress(quiet) as tell:
-        document = api.protect(source, out, api.Options(set=chosen, **options), tell=tell)
+        document = api.protect(source, out, asked, tell=tell)
+        code = api.exit_code(document, options["min_drop"])
+        if repo and code != BELOW_MIN_DROP:
+            document["push"] = _pushed_after(api.push, out, repo, tell)
     if as_json:
         click.echo(json.dumps({key: value for key, value in document.items() if key != "skipped"}, indent=2))
     else:
         from release import console
 
         console.protected(document)
-    return api.exit_code(document, options["min_drop"])
+        if "push" in document:
+            console.pushed(document["push"])
+        elif repo:
+            click.echo(f"Not pushed to {repo}: the protection is below --min-drop.", err=True)
+    return code
+
+
+def _show(document: dict[str, Any], as_json: bool, how: str) -> None:
+    """One JSON document, or the words of the function `how` of the console."""
+    from release import console
+
+    if as_json:
+        click.echo(json.dumps(document, indent=2))
+    else:
+        getattr(console, how)(document)
+
+
+@cli.command()
+@click.argument("source")
+@click.option(
+    "--out", type=click.Path(path_type=Path), default="preview.html", show_default=True, help="A .html or .png."
+)
+@click.option("--method", metavar="NAME", help="A name of `methods`.")
+@click.option("--preset", metavar="NAME", help="Settings from the literature, such as r16, p100 or su.")
+@click.option(
+    "--set", "assignments", multiple=True, metavar="NAME=VALUE", help="A parameter of the method. Repeatable."
+)
+@click.option("--eps", type=int, help="Largest change of a pixel, in grey levels of 255.")
+@click.option("--labels", default="auto", show_default=True, help="auto, folders, none, or a CSV (file_name,label).")
+@click.option("--format", type=click.Choice(["auto", "png", "jpeg", "webp"]), default="auto", show_default=True)
+@click.option("--quality", type=click.IntRange(50, 100), default=95, show_default=True, help="Of JPEG, always 4:4:4.")
+@click.option("--key", type=click.Path(path_type=Path), help="A key file: the run with it makes the same copies.")
+@click.option("--overwrite", is_flag=True, help="Replace the file that is at --out.")
+@_device
+@_json
+@_quiet
+@command
+def preview(source: str, out: Path, assignments: tuple[str, ...], as_json: bool, quiet: bool, **options: Any) -> None:
+    """Show a dozen images of SOURCE as originals, differences and protected, before a long run.
+
+    One file, readable by you alone: it holds originals and is not for publication.
+    """
+    from unlearnable import api, params
+
+    asked = api.Options(set=params.parse_assignments(assignments), force=True, **options)
+    with _progress(quiet) as tell:
+        document = api.preview(source, out, asked, tell=tell)
+    _show(document, as_json, "previewed")
+
+
+def _before_push(repo: str, verify: str) -> None:
+    """What would make `push` refuse is told before hours of work."""
+    from release.push import require_target
+
+    if verify == "none":
+        hint = "Leave --push out, and push afterwards with --allow-unproven."
+        raise UsageError("--push takes a verified release, and --verify none makes none.", hint)
+    require_target(repo)
+
+
+def _pushed_after(push: Callable[..., Any], out: Path, repo: str, tell: Any) -> Any:
+    """The push at the end of `protect`; when it fails, the release is there, and that must be said."""
+    try:
+        return push(out, repo, tell=tell)
+    except UnlearnableError as why:
+        why.hint = f"The release {out} is finished. {why.hint} Then: unlearnable push {out} {repo}"
+        raise
+
+
+@cli.command()
+@click.argument("release", type=click.Path(path_type=Path))
+@click.argument("repo", metavar="OWNER/NAME")
+@click.option("--public", is_flag=True, help="Let everybody find it. Needs --yes.")
+@click.option("--yes", is_flag=True, help="I know that copies of public files cannot be called back.")
+@click.option(
+    "--gated",
+    type=click.Choice(["auto", "manual", "off"]),
+    help="Who asks gets access at once, when you agree, or need not ask.  [default: as it is, else manual]",
+)
+@click.option("--allow-unproven", is_flag=True, help="Push a release whose verification is absent or failed.")
+@_json
+@_quiet
+@command
+def push(release: Path, repo: str, as_json: bool, quiet: bool, **options: Any) -> None:
+    """Put RELEASE into the dataset repository OWNER/NAME of the Hugging Face Hub.
+
+    Private and gated unless you say otherwise; one commit, read back file by file. Repeat the command to go on after a
+    failure. The token is the Hub client's: HF_TOKEN, or `hf auth login`.
+    """
+    from unlearnable import api
+
+    with _progress(quiet) as tell:
+        document = api.push(release, repo, tell=tell, **options)
+    if as_json:
+        click.echo(json.dumps(document, indent=2))
+        return
+    from release import console
+
+    console.pushed(document)
 
 
 @cli.command()
@@ -202,11 +336,14 @@ def protect(
 @click.option("--source", metavar="SOURCE", help="Where the originals are now.  [default: as recorded]")
 @click.option(
     "--protocol",
-    type=click.Choice(["quick", "paper"]),
+    metavar="quick|paper|FILE.toml",
     default="quick",
     show_default=True,
-    help="quick: minutes on a CPU; paper: 100 epochs of ResNet-18.",
+    help="quick: minutes on a CPU; paper: 100 epochs of ResNet-18; a file: your own, see docs/verify.md.",
 )
+@click.option("--diagnose", is_flag=True, help="Also look at the perturbation: transfer, linear probe, frequencies.")
+@click.option("--fresh", is_flag=True, help="Train again what was trained before on the same.")
+@click.option("--dry-run", is_flag=True, help="Print what would be trained and how long it takes, and stop.")
 @_against
 @_victim
 @_seeds
@@ -228,7 +365,7 @@ def verify(release: Path, as_json: bool, quiet: bool, **options: Any) -> None:
         return
     from release import console
 
-    console.verification(document)
+    console.verification(document) if "arms" in document else console.planned(document)
 
 
 @cli.command()

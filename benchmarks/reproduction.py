@@ -4,7 +4,8 @@
     python benchmarks/reproduction.py table        writes benchmarks/results/reproduction.md and .json
 
 `run` adds a line of benchmarks/results/reproduction.jsonl (or --out) for every row and seed as soon as it is there, and makes
-none twice: stop it when you like. Rows and published figures are in _rows.py; a row whose method does not exist is skipped.
+none twice, unless its parameters changed: stop it when you like. Rows and published figures are in _rows.py; a row whose
+method does not exist is skipped.
 
 `paper` (a GPU): 50,000 images, ResNet-18, 100 epochs, batch 128, learning rate 0.1 falling tenfold at 50; the poisons as
 published. `miniature` (a CPU): 10,000 images, the `tiny` network, the same recipe in 12 epochs with the fall at 6, tested on
@@ -127,13 +128,13 @@ def run(
 ) -> None:
     """Every row for the first seed, then for the next, until the minutes are up; a line of `out` for each."""
     begun, longest = time.monotonic(), 0.0
-    done = {(line["protocol"], line["row"], line["seed"]) for line in lines(out)}
+    made = [line for line in lines(out) if line["protocol"] == protocol.name]
     for seed in seeds:
         for row in rows:
-            if (protocol.name, row.name, seed) in done:
-                continue
             if not row.known:
                 print(f"{row.name}: there is no preset {row.preset} yet; skipped", flush=True)
+                continue
+            if any(line["seed"] == seed and row.made(line) for line in made):
                 continue
             if time.monotonic() - begun + longest > minutes * 60:
                 print(f"{row.name}, seed {seed}: left for another run", flush=True)

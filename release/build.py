@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from release import formats
+from release import formats, sidecars
 from release.facts import Measured
 from release.formats import Item, Placed, Shard
 from unlearnable import budget, imageio
@@ -37,7 +37,7 @@ _CHUNK_IMAGES, _CHUNK_BYTES = 256, 64 << 20  # decoded pictures held at once
 
 @dataclass(frozen=True)
 class Settings:
-    """How files are made. container: auto, png, jpeg or webp; levels: the budget."""
+    """How files are made. container: auto, png, jpeg or webp; levels: the budget; max_pixels: in millions."""
 
     layout: str
     container: str
@@ -45,6 +45,8 @@ class Settings:
     quality: int = 95
     metadata: str = "keep"
     workers: int = 1
+    opt_out: bool = False
+    max_pixels: float = imageio.LIMIT_MEGAPIXELS
 
 
 @dataclass(frozen=True)
@@ -59,14 +61,16 @@ class Row:
     linf: int
     p999: float
     psnr: float | None  # None: nothing changed
+    opt_out: bool = False  # whether the file says plus:DataMining
 
 
 @dataclass(frozen=True)
 class Built:
-    """Everything written. Rows are in the source's order."""
+    """Everything written. Rows are in the source's order; passed: paths of sidecars that were copied as they are."""
 
     rows: tuple[Row, ...]
     skipped: tuple[Skipped, ...]
+    passed: tuple[str, ...] = ()
 
     def lost(self) -> list[Skipped]:
         """Images that are not in the release; files that never were images are no gap."""
@@ -100,18 +104,24 @@ class Made:
     linf: int
     p999: float
     psnr: float
+    opt_out: bool = False
 
 
 def make(picture: Picture, delta: Tensor, settings: Settings) -> Made:
     """One picture and its perturbation at the working size -> the file that ships, measured on its decoded pixels."""
-    height, width, _ = picture.pixels.shape
-    steps = budget.to_levels(budget.resample(delta, height, width), picture.pixels, settings.levels)
-    protected = budget.add(picture.pixels, steps)
+    clean = [picture.pixels, *(page.pixels for page in picture.more)]
+    first, *more = protected = [budget.protect(delta, pixels, settings.levels) for pixels in clean]
     container = imageio.target_container(picture, settings.container)
-    data = imageio.encode(protected, picture, container, settings.quality, settings.metadata)
-    lossless = container != "JPEG"
-    shipped = protected if lossless else imageio.decode(data, picture.name).pixels
-    return Made(data, container, lossless, *budget.realised(picture.pixels, shipped))
+    opt_out = settings.opt_out and container in imageio.HOLD_XMP
+    data = imageio.encode(first, picture, container, settings.quality, settings.metadata, more=more, opt_out=opt_out)
+    lossless = container not in imageio.LOSSY
+    inks = any(page.inks is not None for page in (picture, *picture.more))
+    if inks or not lossless:
+        shipped = imageio.decode(data, picture.name, math.inf)
+        protected = [shipped.pixels, *(page.pixels for page in shipped.more)]
+    moved = [budget.realised(before, after) for before, after in zip(clean, protected, strict=True)]
+    linf, p999, psnr = (worst(of) for worst, of in zip((max, max, min), zip(*moved, strict=True), strict=True))
+    return Made(data, container, lossless, linf, p999, psnr, opt_out)
 
 
 def build(
@@ -133,17 +143,21 @@ def build(
         leftover.unlink()
     rows: list[Row] = []
     skipped = list(source.skipped)
+    passed: list[str] = []
     with ThreadPoolExecutor(settings.workers) as pool:
         for shard in formats.shards(source, settings.layout):
             mark = marks / f"{shard.index:06d}.json"
             if not _is_done(mark, staging):
-                made = _build_shard(source, shard, perturb, settings, staging, module.write, pool)
-                _write_mark(mark, staging, *made)
-            done_rows, done_skipped = _read_mark(mark)
+                made, lost = build_shard(source, shard, perturb, settings, staging, module.write, pool)
+                written = [row.id for row in made]
+                beside, left = sidecars.carry(source, shard, written, settings.layout, settings.metadata, staging)
+                _write_mark(mark, staging, made, lost + left, beside)
+            done_rows, done_skipped, done_passed = _read_mark(mark)
             rows += done_rows
             skipped += done_skipped
+            passed += done_passed
             tell(len(rows) + len(skipped), len(source.records) + len(source.skipped))
-    return Built(tuple(rows), tuple(skipped))
+    return Built(tuple(rows), tuple(skipped), tuple(passed))
 
 
 def read_back(staging: Path, rows: Sequence[Row], layout_name: str) -> Iterator[bytes]:
@@ -158,13 +172,13 @@ def read_rows(marks: Path) -> Built:
     rows: list[Row] = []
     skipped: list[Skipped] = []
     for mark in sorted(marks.glob("*.json")):
-        more, missing = _read_mark(mark)
+        more, missing, _ = _read_mark(mark)
         rows += more
         skipped += missing
     return Built(tuple(rows), tuple(skipped))
 
 
-def _build_shard(
+def build_shard(
     source: Source,
     shard: Shard,
     perturb: Perturb,
@@ -173,11 +187,12 @@ def _build_shard(
     write: Callable[[Path, Shard, Source, Iterator[Item]], list[Placed]],
     pool: ThreadPoolExecutor,
 ) -> tuple[list[Row], list[Skipped]]:
+    """Protects one shard and gives each image to `write`: what was written, and what could not be protected."""
     made: dict[str, tuple[Made, str]] = {}
     skipped: list[Skipped] = []
 
     def items() -> Iterator[Item]:
-        for chunk in _chunks(source, shard.records, skipped):
+        for chunk in _chunks(source, shard.records, settings, skipped):
             deltas = perturb([record for record, _, _ in chunk], [picture.pixels for _, picture, _ in chunk])
             jobs = [pool.submit(make, picture, d, settings) for (_, picture, _), d in zip(chunk, deltas, strict=True)]
             for (record, _, digest), job in zip(chunk, jobs, strict=True):
@@ -194,7 +209,7 @@ def _build_shard(
 
 
 def _chunks(
-    source: Source, records: Sequence[Record], skipped: list[Skipped]
+    source: Source, records: Sequence[Record], settings: Settings, skipped: list[Skipped]
 ) -> Iterator[list[tuple[Record, Picture, str]]]:
     """Decoded pictures, as many as may be held at once; those that cannot be decoded go to `skipped`."""
     chunk: list[tuple[Record, Picture, str]] = []
@@ -202,12 +217,12 @@ def _chunks(
     for record in records:
         try:
             data = source.read(record)
-            picture = imageio.decode(data, record.id)
+            picture = imageio.decode(data, record.id, settings.max_pixels)
         except ImageError as why:
             skipped.append(Skipped(record.id, str(why)))
             continue
         chunk.append((record, picture, hashlib.sha256(data).hexdigest()))
-        held += picture.pixels.nbytes
+        held += picture.nbytes()
         if len(chunk) >= _CHUNK_IMAGES or held >= _CHUNK_BYTES:
             yield chunk
             chunk, held = [], 0
@@ -217,13 +232,16 @@ def _chunks(
 
 def _row(place: Placed, made: Made, digest: str) -> Row:
     psnr = round(made.psnr, 2) if math.isfinite(made.psnr) else None
-    return Row(place.id, place.path, place.row, digest, made.lossless, made.linf, made.p999, psnr)
+    return Row(place.id, place.path, place.row, digest, made.lossless, made.linf, made.p999, psnr, made.opt_out)
 
 
-def _write_mark(mark: Path, staging: Path, rows: Sequence[Row], skipped: Sequence[Skipped]) -> None:
+def _write_mark(
+    mark: Path, staging: Path, rows: Sequence[Row], skipped: Sequence[Skipped], passed: Sequence[str]
+) -> None:
     """The shard's files are on the disk before the mark that vouches for them by their digests."""
-    files = {path: _digest(staging / path, durable=True) for path in {row.path for row in rows}}
+    files = {path: _digest(staging / path, durable=True) for path in {row.path for row in rows} | {*passed}}
     body = {"files": files, "rows": [asdict(row) for row in rows], "skipped": [asdict(item) for item in skipped]}
+    body["passed"] = list(passed)
     partial = mark.with_suffix(".partial")
     with partial.open("w", encoding="utf-8") as file:
         json.dump(body, file, ensure_ascii=True, sort_keys=True)
@@ -247,9 +265,10 @@ def _digest(path: Path, durable: bool = False) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _read_mark(mark: Path) -> tuple[list[Row], list[Skipped]]:
+def _read_mark(mark: Path) -> tuple[list[Row], list[Skipped], list[str]]:
     try:
         body = json.loads(mark.read_text(encoding="utf-8"))
-        return [Row(**row) for row in body["rows"]], [Skipped(**item) for item in body["skipped"]]
+        skipped = [Skipped(**item) for item in body["skipped"]]
+        return [Row(**row) for row in body["rows"]], skipped, body.get("passed", [])
     except (ValueError, TypeError, KeyError) as why:
         raise IntegrityError(f"{mark} is damaged ({why}).", "Remove it: its shard will be written again.") from why

@@ -2,10 +2,14 @@
 
 The first paragraph says that the pixels are perturbed and that models trained on them are expected to fail. What the
 owner wrote (names, classes, contact) is escaped: it can never become a heading, a link, HTML or another YAML field.
+
+Our text stands between two comments, so that the owner's own words around it survive every later push (`merged`). The
+first comment holds a digest of what follows: text that somebody edited there is not ours to replace.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -18,9 +22,24 @@ from markupsafe import Markup
 from release import figures
 from release.facts import Facts
 from release.manifest import public_verification
+from unlearnable.errors import UsageError
 
 TEMPLATES = Path(__file__).with_name("templates")
 TAGS = ("no-ai-training", "unlearnable-examples", "data-protection")
+
+_BEGIN, _END = (
+    "<!-- unlearnable {} to the end line is generated: write above or below it -->",
+    "<!-- unlearnable end -->",
+)
+_SECTION = re.compile(r"<!-- unlearnable ([0-9a-f]{12}) [^\n]*-->\n(.*?)\n+<!-- unlearnable end -->", re.DOTALL)
+_FRONT = re.compile(r"\ufeff?---[ \t]*\n(.*?)\n?---[ \t]*(?:\n|$)", re.DOTALL)
+
+# Asked of who wants access, where the repository is gated.
+_GATE = {
+    "extra_gated_prompt": "The pixels of these images carry protective perturbations. They are shared for looking at them, "
+    "not for training models.",
+    "extra_gated_fields": {"I will not train, fine-tune or distil models on these images": "checkbox"},
+}
 
 _MOST_CLASSES = 100  # more names than this make a card nobody reads
 _SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"))
@@ -64,7 +83,86 @@ def card(facts: Facts) -> str:
         )
     )
     body = re.sub(r"\n{3,}", "\n\n", text).strip()
-    return f"---\n{_front_matter(facts)}\n---\n\n{body}\n"
+    return f"---\n{_front_matter(facts)}\n---\n\n{_section(body)}\n"
+
+
+def merged(theirs: str, ours: str, splits: Mapping[str, int]) -> str:
+    """The card of a repository, and in it that of a release (`splits`: its images by split): no word of theirs is lost.
+
+    Front matter key by key: theirs wins, lists are joined, and only the files of a configuration of the same name are
+    ours. Our text takes the place of an earlier one, else it comes first, for it discloses the perturbation. Merging
+    again changes nothing. Raises UsageError where keeping their words would make a card that is wrong.
+    """
+    theirs = theirs.replace("\r\n", "\n")
+    (their_matter, their_body), (our_matter, our_body) = _parts(theirs), _parts(ours)
+    matter = _merged_matter(their_matter, our_matter, splits)
+    found = _SECTION.search(our_body)
+    section = found[0] if found else _section(our_body)
+    earlier = _SECTION.search(their_body)
+    if earlier and _digest(earlier[2]) != earlier[1]:
+        raise UsageError(
+            "README.md on the Hub was edited between the lines that unlearnable writes, and a push would lose that.",
+            f"Move your words above or below those lines (the last is {_END}), and restore what was there.",
+        )
+    words = their_body.strip()
+    body = words.replace(earlier[0], section, 1) if earlier else f"{section}\n\n{words}".strip()
+    from huggingface_hub.repocard_data import CardData
+
+    return f"---\n{CardData(**matter).to_yaml(original_order=list(matter))}\n---\n\n{body}\n"
+
+
+def _merged_matter(theirs: Mapping[str, Any], ours: Mapping[str, Any], splits: Mapping[str, int]) -> dict[str, Any]:
+    matter = dict(theirs)
+    _require_true(theirs.get("dataset_info"), splits)
+    for key, value in ours.items():
+        given = matter.get(key)
+        if given is None and not (key.startswith("license") and theirs.get("license")):
+            matter[key] = value
+        elif key == "configs" and isinstance(given, list):
+            names = {config["config_name"] for config in value}
+            others = [
+                one for one in given if not isinstance(one, dict) or one.get("config_name", "default") not in names
+            ]
+            matter[key] = [*value, *others]
+        elif isinstance(given, list) and isinstance(value, list) and key != "size_categories":
+            matter[key] = [*given, *(item for item in value if item not in given)]
+    return matter
+
+
+def _require_true(infos: Any, splits: Mapping[str, int]) -> None:
+    """A card may say how many rows a split has: `datasets` then refuses to load any other number."""
+    for info in infos if isinstance(infos, list) else [infos]:
+        for split in (info.get("splits") or ()) if isinstance(info, dict) else ():
+            name, rows = split.get("name"), split.get("num_examples")
+            if rows is not None and splits.get(name) != rows:
+                raise UsageError(
+                    f"README.md on the Hub says in dataset_info that {name} has {rows} rows; it has {splits.get(name, 0)}.",
+                    "Remove dataset_info from that card; the Hub works it out by itself.",
+                )
+
+
+def _parts(text: str) -> tuple[dict[str, Any], str]:
+    """Front matter and body. Raises UsageError when the one is no YAML mapping."""
+    import yaml
+
+    found = _FRONT.match(text)
+    if not found:
+        return {}, text
+    try:
+        matter = yaml.safe_load(found[1]) or {}
+    except yaml.YAMLError:
+        matter = None
+    if not isinstance(matter, dict):
+        raise UsageError("The front matter of README.md on the Hub cannot be read as YAML.", "Mend it on the website.")
+    return matter, text[found.end() :]
+
+
+def _section(body: str) -> str:
+    return f"{_BEGIN.format(_digest(body))}\n{body}\n\n{_END}"
+
+
+def _digest(body: str) -> str:
+    return hashlib.sha256(body.strip().encode("utf-8", "backslashreplace")).hexdigest()[:12]
 
 
 def _front_matter(facts: Facts) -> str:
@@ -78,6 +176,7 @@ def _front_matter(facts: Facts) -> str:
         known |= _licence(facts)
     if facts.configs:
         known["configs"] = [_config(facts)]
+    known |= _GATE
     return DatasetCardData(**known).to_yaml(original_order=list(known))
 
 

@@ -75,7 +75,8 @@ def _facts(source: Source, built: Built, settings: Settings, staging: Path, owne
         counts={"total": len(built.rows) + len(lost), "protected": len(built.rows), "skipped": len(lost)},
         splits=dict(Counter(split_of[row.id] for row in built.rows)),
         # a shard whose images were all skipped is still a file, so that the others keep their numbers
-        measured={path: Measured(0) for path in formats.always(source, settings.layout)} | built.measured(),
+        measured={path: Measured(0) for path in (*formats.always(source, settings.layout), *built.passed)}
+        | built.measured(),
         versions=versions(),
         commitment=owner.commitment(),
         classes=source.classes,

@@ -32,12 +32,24 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """name: of the countermeasure; drop: of the peak, against plain training on the originals."""
+    """name: of the countermeasure; cells: by (network, arm), those that were measured.
+
+    drop: of the peak of the first network, against plain training on the originals.
+    """
 
     name: str
-    cells: Mapping[str, Cell]
+    cells: Mapping[tuple[str, str], Cell]
     drop: str
     worst: bool
+
+
+def networks(verification: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Network -> its arms and countermeasures, the headline's first. Others stand in the record under `victims`."""
+    first = str(verification["protocol"].get("victim", "one network"))
+    others = verification.get("victims")
+    others = others if isinstance(others, Mapping) else {}
+    named = {name: found for name, found in others.items() if name != first and isinstance(found, Mapping)}
+    return {first: verification} | {name: found for name, found in named.items() if "arms" in found}
 
 
 def rows(verification: Mapping[str, Any]) -> list[Row]:
@@ -45,45 +57,63 @@ def rows(verification: Mapping[str, Any]) -> list[Row]:
     against = verification.get("against") or {}
     if not against:
         return []
-    best = verification["arms"]["clean"]["peak"]["mean"]
+    tried = networks(verification)
     worst = (verification.get("worst_case") or {}).get("against")
     worst = PLAIN if worst == "none" else worst
-    ordered = sorted(against.items(), key=lambda item: -item[1]["protected"]["peak"]["mean"])
-    found = []
-    for name, arms in [(PLAIN, verification["arms"]), *ordered]:
-        peak = arms["protected"]["peak"]["mean"]
-        drop = figures.percent((best - peak) / best) if best else "–"
-        found.append(Row(name, {column: _cell(arms[column]) for column in COLUMNS}, drop, name == worst))
-    return found
+    plain = {network: found["arms"] for network, found in tried.items()}
+    ordered = {name: {n: (found.get("against") or {}).get(name) for n, found in tried.items()} for name in against}
 
+    def best(name: str) -> float:
+        return max(float(arms["protected"]["peak"]["mean"]) for arms in ordered[name].values() if arms)
 
-def drawing(found: Sequence[Row], victim: str) -> Drawing:
-    """The table as a plot."""
-    marks = [
-        Mark("text", "strong", ((_NAMES + _CELL * (i + 0.5), _HEAD - 9),), words, "middle")
-        for i, words in enumerate(COLUMNS.values())
+    found = [_row(PLAIN, plain, verification, worst == PLAIN)]
+    return found + [
+        _row(name, ordered[name], verification, name == worst) for name in sorted(ordered, key=best, reverse=True)
     ]
+
+
+def _row(name: str, of: Mapping[str, Any], verification: Mapping[str, Any], worst: bool) -> Row:
+    cells = {(network, arm): _cell(arms[arm]) for network, arms in of.items() if arms for arm in COLUMNS}
+    clean = verification["arms"]["clean"]["peak"]["mean"]
+    peak = next(iter(of.values()))["protected"]["peak"]["mean"]
+    return Row(name, cells, figures.percent((clean - peak) / clean) if clean else "–", worst)
+
+
+def drawing(found: Sequence[Row]) -> Drawing:
+    """The table as a plot."""
+    columns = list(found[0].cells)
+    several = len({network for network, _ in columns}) > 1
+    head = _HEAD + (_LINE - 8 if several else 0)
+    marks = []
+    for i, (network, arm) in enumerate(columns):
+        middle = _NAMES + _CELL * (i + 0.5)
+        marks.append(Mark("text", "strong", ((middle, head - 9),), COLUMNS[arm], "middle"))
+        if several and arm == "clean":
+            marks.append(Mark("text", "strong", ((middle + _CELL / 2, 12),), _short(network, 32), "middle"))
     for line, row in enumerate(found):
-        top = _HEAD + _LINE * line
-        name = row.name if len(row.name) <= 30 else row.name[:29] + "…"
-        marks.append(Mark("text", "strong" if row.worst else "", ((8, top + 17),), name))
-        for i, column in enumerate(COLUMNS):
-            cell, left = row.cells[column], _NAMES + _CELL * i
-            right, bottom = left + _CELL - 2, top + _LINE - 2
-            corners = ((left, top), (right, top), (right, bottom), (left, bottom))
-            marks.append(Mark("area", f"heat h{cell.step}", corners))
-            marks.append(Mark("text", "strong", ((left + _CELL / 2, top + 17),), cell.shown, "middle"))
-    title = f"Peak test accuracy under countermeasures ({victim})"
-    return Drawing(title, _NAMES + _CELL * len(COLUMNS) + 8, _HEAD + _LINE * len(found) + 4, tuple(marks))
+        top = head + _LINE * line
+        marks.append(Mark("text", "strong" if row.worst else "", ((8, top + 17),), _short(row.name, 30)))
+        for i, column in enumerate(columns):
+            if cell := row.cells.get(column):
+                left, right, bottom = _NAMES + _CELL * i, _NAMES + _CELL * (i + 1) - 2, top + _LINE - 2
+                corners = ((left, top), (right, top), (right, bottom), (left, bottom))
+                marks.append(Mark("area", f"heat h{cell.step}", corners))
+                marks.append(Mark("text", "strong", ((left + _CELL / 2, top + 17),), cell.shown, "middle"))
+    title = "Peak test accuracy under countermeasures" + ("" if several else f" ({columns[0][0]})")
+    return Drawing(title, _NAMES + _CELL * len(columns) + 8, head + _LINE * len(found) + 4, tuple(marks))
+
+
+def _short(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def _cell(arm: Mapping[str, Any]) -> Cell:
     peak = arm["peak"]
-    beside = tuple(f"{name.replace('_', ' ')}: {_short(stat)}" for name, stat in (arm.get("figures") or {}).items())
+    beside = tuple(f"{name.replace('_', ' ')}: {_figure(stat)}" for name, stat in (arm.get("figures") or {}).items())
     shown, runs = figures.spread(peak).split(" ", 1)
     return Cell(peak["mean"], shown, runs, min(10, max(0, round(10 * peak["mean"]))), beside)
 
 
-def _short(stat: Mapping[str, Any]) -> str:
+def _figure(stat: Mapping[str, Any]) -> str:
     spread = "" if stat.get("std") is None else f" ± {figures.percent(stat['std'])}"
     return f"{figures.percent(stat['mean'])}{spread}"

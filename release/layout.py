@@ -1,6 +1,6 @@
 """Every file name inside a release and beside it, spelled once.
 
-OUT/            README.md, manifest.json, attestation.json, SHA256SUMS, report.html, data/ ...
+OUT/            README.md, croissant.json, manifest.json, attestation.json, SHA256SUMS, report.html, data/ ...
 OUT.owner/      0700: key, signing key, receipt, full report and its plots, state for a resumed run. Never inside OUT/.
 .OUT.partial/   the release while it is being written; renamed to OUT when it is whole
 """
@@ -16,6 +16,7 @@ MANIFEST = "manifest.json"
 ATTESTATION = "attestation.json"
 SUMS = "SHA256SUMS"
 REPORT = "report.html"
+CROISSANT = "croissant.json"
 
 # What a download from the Hub adds beside a release; everything else that the manifest does not list is extra.
 FOREIGN = (".git", ".gitattributes", ".gitignore", ".cache/huggingface")
@@ -35,6 +36,7 @@ FIT = "fit.pt"  # what the poison's `fit` found
 AUTO = "auto.json"  # the evidence of `auto`
 SHARDS = "shards"  # one done-mark a shard, written last
 VERIFICATION = "verification.json"
+CELLS = "cells"  # one file for every training of a verification that is finished
 RECEIPT = "receipt.json"
 
 
@@ -44,3 +46,9 @@ def owner_folder(out: Path) -> Path:
 
 def staging_folder(out: Path) -> Path:
     return out.with_name(f".{out.name}.partial")
+
+
+def absolute(path: str | Path) -> Path:
+    """The path from the root, links in its parents resolved, its own name as given."""
+    path = Path(path).expanduser()
+    return path.parent.resolve() / path.name if path.name not in ("", "..") else path.resolve()

@@ -62,9 +62,12 @@ def countermeasures(facts: Facts) -> Plot | None:
     rows = heatmap.rows(found)
     if not rows:
         return None
-    peaks = {row.name: {column: cell.peak for column, cell in row.cells.items()} for row in rows}
-    data = {"victim": found["protocol"].get("victim"), "peak_test_accuracy": peaks}
-    drawing = heatmap.drawing(rows, str(found["protocol"].get("victim", "one network")))
+    peaks: dict[str, dict[str, dict[str, float]]] = {}
+    for row in rows:
+        for (network, arm), cell in row.cells.items():
+            peaks.setdefault(row.name, {}).setdefault(network, {})[arm] = cell.peak
+    drawing = heatmap.drawing(rows)
+    data = {"peak_test_accuracy": peaks}
     return Plot("countermeasures", "Peak test accuracy under countermeasures", drawing, data)
 
 

@@ -103,7 +103,6 @@ def _measured(verification: Mapping[str, Any], facts: Facts) -> dict[str, Any]:
         "independent": figures.arm_rows(verification.get("independent_labels") or {}, labels),
         "plots": [(plot.name, plot.caption, plot.drawing.svg()) for plot in plots.public(facts)],
         "chance": verification["protocol"].get("chance") is not None,
-        "network": verification["protocol"].get("victim"),
         "drop": figures.drop(verification),
         "protocol": figures.protocol_rows(verification["protocol"]),
     }
@@ -129,6 +128,7 @@ def _disclosed(facts: Facts) -> dict[str, Any]:
         "method": figures.method_rows(facts.owner_extra),
         "heat": heatmap.rows(found),
         "heat_columns": heatmap.COLUMNS,
+        "networks": list(heatmap.networks(found)) if found else [],
         "worst": text,
     }
 

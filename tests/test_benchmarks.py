@@ -42,6 +42,19 @@ def test_a_row_is_made_once_and_comes_out_in_the_table(tmp_path: Path, capsys: p
     assert "| R4 | 24.5 | 11.4 |" in (tmp_path / "table.md").read_text()
 
 
+def test_a_row_whose_parameters_changed_is_made_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    mini = reproduction.PROTOCOLS["miniature"]
+    protocol = replace(mini, net="linear", recipe=replace(mini.recipe, epochs=1, batch=12))
+    changed = replace(BY_NAME["R4"], mini={"count": 16})
+    for row in (BY_NAME["R4"], changed):
+        reproduction.run([row], [0], protocol, world(), tmp_path / "lines", 5, None)
+    found = reproduction.lines(tmp_path / "lines")
+    assert [line["overrides"] for line in found] == [{}, {"count": 16}] and capsys.readouterr().out.count("R4") == 2
+    _table.write(found, [changed], tmp_path / "table")
+    (row,) = json.loads((tmp_path / "table.json").read_text())["miniature"]["rows"]
+    assert row["overrides"] == {"count": 16} and row["seeds"] == [0]
+
+
 def test_rows_of_different_victims_are_not_put_in_one_table(tmp_path: Path) -> None:
     mini = reproduction.PROTOCOLS["miniature"]
     short = replace(mini, recipe=replace(mini.recipe, epochs=1, batch=12))

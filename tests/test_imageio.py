@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import struct
 import subprocess
@@ -18,8 +19,6 @@ from PIL import ExifTags, Image, ImageCms, ImageFile, ImageOps, PngImagePlugin
 
 from unlearnable import imageio
 from unlearnable.errors import ImageError
-
-pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # damaged tags are the subject here
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # damaged tags are the subject here
 
@@ -291,7 +290,7 @@ def test_truncated_files_are_refused_even_where_pillow_was_told_to_mend_them(
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.sampled_from(["JPEG", *LOSSLESS]), st.floats(0, 1), st.binary(min_size=1, max_size=30))
+@given(st.sampled_from(["JPEG", "GIF", "AVIF", *LOSSLESS]), st.floats(0, 1), st.binary(min_size=1, max_size=30))
 def test_damage_anywhere_is_an_image_error_or_an_image(container: str, where: float, junk: bytes) -> None:
     data = bytearray(saved(image(), container))
     at = int(where * len(data))
@@ -302,20 +301,9 @@ def test_damage_anywhere_is_an_image_error_or_an_image(container: str, where: fl
         assert "a/b c.img" in why.message
 
 
-@pytest.mark.parametrize("container", ["GIF", "PNG", "WEBP", "TIFF"])
-def test_animations_and_pages_are_refused(container: str) -> None:
-    frames = [image(seed=s) for s in range(3)]
-    data = saved(frames[0], container, save_all=True, append_images=frames[1:])
-    refused(data, "GIF" if container == "GIF" else "pages" if container == "TIFF" else "animated")
-
-
-def test_deep_images_are_refused() -> None:
-    deep = Image.fromarray(pixels(1)[:, :, 0].astype(np.uint16) * 257)
-    refused(saved(deep, "PNG"), "16 bits")
-    refused(saved(deep, "TIFF"), "16 bits")
+def test_images_deeper_than_16_bits_are_refused() -> None:
     refused(saved(Image.fromarray(pixels(1)[:, :, 0].astype(np.int32)), "TIFF"), "32 bits")
     refused(saved(Image.fromarray(pixels(1)[:, :, 0].astype(np.float32)), "TIFF"), "32 bits")
-    refused(png_of_16_bit_colour(), "16 bits")
 
 
 def png_of_16_bit_colour() -> bytes:
@@ -329,18 +317,14 @@ def png_of_16_bit_colour() -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
 
 
-def test_print_colours_are_refused() -> None:
-    refused(saved(image().convert("CMYK"), "JPEG"), "CMYK")
-    refused(saved(image().convert("CMYK"), "TIFF"), "CMYK")
+def test_lab_colours_are_refused() -> None:
     refused(saved(image().convert("LAB"), "TIFF"), "LAB")
 
 
 def test_other_containers_empty_files_and_text_are_refused_by_name() -> None:
     refused(b"", "empty")
     refused(b"hello, this is no image at all, only text", "not an image")
-    refused(saved(image(), "GIF"), "GIF")
-    refused(saved(image(), "AVIF"), "AVIF")
-    refused(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC")
+    refused(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC|damaged")
     refused(b"\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL")
     refused(saved(image(), "JPEG2000"), "JPEG 2000")
 
@@ -382,14 +366,16 @@ def test_every_camera_file_decodes_or_says_why_not() -> None:
             like = imageio.decode(path.read_bytes(), path.name)
         except ImageError as why:
             assert path.suffix.lower() not in (".jpg", ".tiff"), why
+            assert "pillow-heif" in str(why.hint + why.message) or path.name == "README", why
             continue
         decodable += 1
         shipped = imageio.encode(like.pixels, like, imageio.target_container(like, "auto"))
         again = imageio.decode(shipped, path.name)
         assert again.pixels.shape == like.pixels.shape
         assert again.exif == like.exif, path
+        assert again.xmp == like.xmp, path
         assert shipped.count(b"\xff\xd8\xff") <= 1, path
-    assert decodable == 96
+    assert decodable == 96 + 5 * (importlib.util.find_spec("pillow_heif") is not None)
 
 
 # --- names and containers ---
@@ -407,7 +393,7 @@ def test_the_container_is_kept_unless_asked_or_unable() -> None:
     wide = imageio.Picture(np.zeros((8, 20_000, 3), np.uint8), "WEBP", True, "x")
     assert imageio.target_container(wide, "auto") == "PNG"
     with pytest.raises(ValueError, match="format"):
-        imageio.target_container(jpeg, "gif")
+        imageio.target_container(jpeg, "jpeg2000")
     with pytest.raises(ImageError, match="transparency"):
         imageio.encode(alpha.pixels, alpha, "JPEG")
 

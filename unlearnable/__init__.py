@@ -12,7 +12,18 @@ from typing import Any
 
 from unlearnable.version import __version__
 
-__all__ = ["Options", "__version__", "check", "exit_code", "methods", "protect", "verify"]
+__all__ = [
+    "Options",
+    "__version__",
+    "check",
+    "exit_code",
+    "methods",
+    "plan_run",
+    "preview",
+    "protect",
+    "push",
+    "verify",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -32,23 +32,23 @@ EXTENSIONS = {  # the first is written when a name needs a new one
     "PNG": (".png", ".apng"),
     "WEBP": (".webp",),
     "TIFF": (".tif", ".tiff"),
+    "AVIF": (".avif",),
     "BMP": (".bmp", ".dib"),
 }
+LOSSY = ("JPEG", "AVIF")  # as we write them
+ONLY_READ = {"GIF": (".gif",), "HEIC": (".heic", ".heif", ".hif")}
 REFUSED = {  # container: its extensions
-    "GIF": (".gif",),
-    "HEIC": (".heic", ".heif", ".hif"),
-    "AVIF": (".avif",),
     "JPEG 2000": (".jp2", ".j2k", ".jpx"),
     "JPEG XL": (".jxl",),
     "Photoshop": (".psd",),
     "camera raw": (".dng", ".nef", ".cr2", ".cr3", ".arw", ".orf", ".raf", ".rw2"),
 }
 # Every extension that owners call an image, whether we can protect it or must say why not.
-IMAGE_EXTENSIONS = frozenset(e for group in (EXTENSIONS, REFUSED) for known in group.values() for e in known)
+IMAGE_EXTENSIONS = frozenset(e for group in (EXTENSIONS, ONLY_READ, REFUSED) for known in group.values() for e in known)
 
 
 def sniff(head: bytes) -> str:
-    """The container by the first 32 bytes or more: a key of EXTENSIONS, the name of one we refuse, or ""."""
+    """The container by the first 32 bytes or more: a key of EXTENSIONS, ONLY_READ or REFUSED, or ""."""
     if head.startswith(b"\xff\xd8\xff"):
         return "JPEG"
     if head.startswith(b"\x89PNG\r\n\x1a\n"):
@@ -61,6 +61,8 @@ def sniff(head: bytes) -> str:
         return "BMP"
     if head[4:8] == b"ftyp":
         brands = {b"avif": "AVIF", b"avis": "AVIF", b"crx ": "camera raw"}
+        if head[8:12] in (b"mif1", b"msf1") and b"avi" in head[16:32] and b"hei" not in head[16:32]:
+            return "AVIF"
         heif = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
         return brands.get(head[8:12], "HEIC" if head[8:12] in heif else "")
     others = {b"GIF87a": "GIF", b"GIF89a": "GIF", b"8BPS": "Photoshop", b"\xff\x0a": "JPEG XL"} | {
@@ -95,3 +97,10 @@ def webp_size(data: bytes) -> tuple[int, int]:
     if kind != b"VP8X" or len(data) < at + 10:
         return 0, 0
     return 1 + int.from_bytes(data[at + 4 : at + 7], "little"), 1 + int.from_bytes(data[at + 7 : at + 10], "little")
+
+
+def avif_bits(data: bytes) -> int:
+    """8, 10 or 12 bits a channel, by the first codec configuration; 8 where there is none to be found."""
+    at = data.find(b"av1C", 0, 1 << 16)
+    flags = data[at + 6] if 0 <= at < len(data) - 6 else 0
+    return 8 if not flags & 0x40 else 12 if flags & 0x20 else 10

@@ -1,4 +1,4 @@
-"""The whole job as functions: `protect`, `verify`, `check`, `methods`. The command line calls these and prints.
+"""The whole job as functions: `protect`, `verify`, `check`, `push`, `methods`. The command line calls these and prints.
 
 This is the one module that knows both sides, the science (`unlearnable`) and the shipping (`release`). Data flows one
 way through it: source -> learn -> build -> verify what was staged -> seal.
@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import os
 import shlex
-import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from release import build, formats, layout, records
+from release import build, forecast, formats, layout, records
+from release import preview as contact
 from release.build import Built, Settings
 from release.check import check as check_release
 from release.finish import Told, finish
+from release.push import push
+from release.recognise import require_apart, require_unprotected
 from release.seal import require_replaceable
-from unlearnable import budget, craft, imageio, params, registry, study
+from unlearnable import budget, craft, imageio, params, rehearsal, study
+from unlearnable.clock import Clock
 from unlearnable.craft import Crafter
 from unlearnable.device import describe, pick
 from unlearnable.errors import BELOW_MIN_DROP, FINISHED_WITH_SKIPS, IntegrityError, UsageError, disk_error
@@ -30,9 +33,11 @@ from unlearnable.options import Options
 from unlearnable.sources import open_source
 from unlearnable.study import Study
 from unlearnable.types import Record, Source
-from unlearnable.verification import evidence, plan, run
+from unlearnable.verification import evidence, plan, prove
+from unlearnable.verification.cells import Cells
+from unlearnable.verification.evidence import Evidence
 
-__all__ = ["Options", "check", "exit_code", "methods", "protect", "verify"]
+__all__ = ["Options", "check", "exit_code", "methods", "plan_run", "preview", "protect", "push", "verify"]
 
 Tell = Callable[[str, int, int], None]  # (what is going on, how much is done, of how much)
 
@@ -47,10 +52,9 @@ def protect(source: str, out: str | Path, options: Options | None = None, *, tel
     The source is never changed. Unreadable images are left out and counted. Interrupted, the same call continues.
     Raises UsageError for what cannot be done as asked, IntegrityError when a finished part is not what it was.
     """
-    options, out, clock = options or Options(), _absolute(out), _Clock()
+    options, out, clock = options or Options(), layout.absolute(out), Clock()
     refuse(source, out, options)
-    images = open_source(source, **options.reading())
-    settings = _settings(images, options)
+    images, settings = _opened(source, out, options)
     listing = [(record.id, record.label, record.size) for record in images.records]
     asked = records.asked(source, listing, options.deciding())
     owner = records.open_owner(out, asked, options.key, options.overwrite)
@@ -64,7 +68,8 @@ def protect(source: str, out: str | Path, options: Options | None = None, *, tel
     clock.lap("write")
     verification = owner.read_json(layout.VERIFICATION)
     if verification is None and learned is not None and options.verify != "none":
-        verification = _verify(staging, settings, options, crafter, learned, built, tell)
+        seen = _evidence(staging, settings, options, crafter, learned, built, tell)
+        verification = prove.prove(seen, options, learned, Cells(owner.state / layout.CELLS), tell)
         owner.write_json(layout.VERIFICATION, verification)
     clock.lap("verify")
     told = _told(source, out, options, crafter, learned, owner, verification, clock.laps)
@@ -80,6 +85,35 @@ def protect(source: str, out: str | Path, options: Options | None = None, *, tel
         "seconds": clock.total(),
         "verification": verification,
     }
+
+
+def plan_run(source: str, out: str | Path, options: Options | None = None, *, tell: Tell = _silent) -> dict[str, Any]:
+    """What `protect` would find, take and need, the document of `protect --dry-run --json`, or what it would refuse."""
+    options, out = options or Options(), layout.absolute(out)
+    refuse(source, out, options)
+    images, settings = _opened(source, out, options)
+    key = Key.load(options.key) if options.key else Key.new()
+    tried = rehearsal.forecast(images, options, key, tell)
+    probes, missed = forecast.probe(images, forecast.chosen(images), tried.crafter, settings)
+    verifying = 0.0 if options.verify == "none" else None
+    plain = (images, out, layout.owner_folder(out), settings, tried.method, probes, missed)
+    return forecast.document(*plain, learn=tried.seconds, verify=verifying, exact=tried.exact)
+
+
+def preview(
+    source: str, out: str | Path = "preview.html", options: Options | None = None, *, tell: Tell = _silent
+) -> dict[str, Any]:
+    """Writes a contact sheet (.html or .png) of originals, differences and protected images: {preview, method, images}."""
+    options, out = options or Options(), layout.absolute(out)
+    contact.require_writable(out, options.overwrite)
+    require_apart(source, out)
+    images, settings = _opened(source, out, options)
+    tried = rehearsal.preview(images, options, Key.load(options.key) if options.key else Key.new(), tell)
+    shown = contact.look(images, tried.crafter, settings)
+    method = tried.crafter.method.preset
+    facts = (("Source", source), ("Method", method), ("Budget in grey levels", str(settings.levels)))
+    contact.write(out, contact.sheet(shown) if out.suffix == ".png" else contact.page(shown, facts, tried.note))
+    return {"preview": str(out), "method": method, "images": len(shown), "note": tried.note}
 
 
 def exit_code(document: dict[str, Any], min_drop: float | None) -> int:
@@ -101,19 +135,27 @@ def verify(
     against: Sequence[str] = (),
     seeds: int | None = None,
     device: str = "auto",
+    diagnose: bool = False,
+    fresh: bool = False,
+    dry_run: bool = False,
     tell: Tell = _silent,
 ) -> dict[str, Any]:
     """Trains victims on a finished release's bytes and tests them on the owner's clean images.
 
+    Trainings that were finished before are kept in the owner folder and not repeated, unless `fresh`. `dry_run` only says
+    what would be trained and how long it takes; `diagnose` also looks at the perturbation from outside.
+
     Needs the owner folder beside the release; `source` says where the originals lie now. Raises IntegrityError when the
     release is not what was sealed.
     """
-    root = _absolute(release)
-    asked = Options(verify=protocol, victim=victim, against=tuple(against), seeds=seeds, device=device)
+    root = layout.absolute(release)
     plan.make(protocol, 1, victim=victim, seeds=seeds, against=against)  # refuses bad names before any work
+    asked = Options(verify=protocol, victim=victim, against=tuple(against), seeds=seeds, device=device)
     if not check_release(root).ok:
         raise IntegrityError(f"{root} is not as it was sealed.", f"See which files: unlearnable check {root}")
     receipt, state = records.read_receipt(root)
+    settings = Settings(**receipt["settings"])
+    imageio.limit(settings.max_pixels)
     images = open_source(source or receipt["source"], **receipt["reading"])
     key = Key.load(layout.owner_folder(root) / layout.KEY)
     crafter = craft.load(state / layout.FIT, context_of(images, key, receipt["eps"], 1, 1))
@@ -127,7 +169,9 @@ def verify(
         tell,
     )
     built = build.read_rows(state / layout.SHARDS)
-    return _verify(root, Settings(**receipt["settings"]), asked, crafter, learned, built, tell)
+    seen = _evidence(root, settings, asked, crafter, learned, built, tell)
+    kept = Cells(state / layout.CELLS, fresh)
+    return prove.prove(seen, asked, learned, kept, tell, diagnose=diagnose, dry_run=dry_run)
 
 
 def check(release: str | Path, public_key: Path | None = None) -> dict[str, Any]:
@@ -143,48 +187,33 @@ def refuse(source: str, out: Path, options: Options) -> None:
         plan.make(options.verify, 1, victim=options.victim, seeds=options.seeds, against=options.against)
     if options.layout != "auto":
         formats.load(options.layout)
-    folder = Path(source).expanduser()
-    if folder.exists():
-        a = folder.resolve()
-        for b in (out, layout.owner_folder(out), layout.staging_folder(out)):
-            if b == a or b.is_relative_to(a) or a.is_relative_to(b):
-                raise UsageError(f"{b} and the source {source} lie in one another.", "Name a folder outside it.")
+    require_apart(source, out)
     require_replaceable(out, options.overwrite)
     if not out.resolve().parent.is_dir():
         raise UsageError(f"The folder {out.parent} does not exist.", "Make it first.")
 
 
-def _absolute(path: str | Path) -> Path:
-    """The path from the root, links in its parents resolved, its own name as given."""
-    path = Path(path).expanduser()
-    return path.parent.resolve() / path.name if path.name not in ("", "..") else path.resolve()
-
-
-@dataclass
-class _Clock:
-    """Seconds of each stage, for the owner's report."""
-
-    laps: dict[str, float] = field(default_factory=dict)
-    started: float = field(default_factory=time.monotonic)
-
-    def lap(self, name: str) -> None:
-        self.laps[name] = round(self.total() - sum(self.laps.values()), 2)
-
-    def total(self) -> float:
-        return round(time.monotonic() - self.started, 2)
+def _opened(source: str, out: Path, options: Options) -> tuple[Source, Settings]:
+    """The source and how its files will be made. Raises UsageError for what is protected already."""
+    imageio.limit(options.max_pixels)
+    images = open_source(source, **options.reading())
+    if not options.force:
+        require_unprotected(images, out)
+    return images, _settings(images, options)
 
 
 def _settings(source: Source, options: Options) -> Settings:
     """How files will be made. Raises UsageError for a layout that cannot be."""
     chosen = options.layout
     if chosen == "auto":
-        trees = source.kind == "folder" and formats.load("folder").refuse(source) is None
+        trees = source.tree and formats.load("folder").refuse(source) is None
         chosen = "folder" if trees else "parquet"
     refusal = formats.load(chosen).refuse(source)
     if refusal:
         raise UsageError(f"--layout {chosen} cannot hold {source.spec}: {refusal}.", "Use --layout parquet.")
     workers = options.workers or os.cpu_count() or 1
-    return Settings(chosen, options.format, options.levels, options.quality, options.metadata, workers)
+    made = (chosen, options.format, options.levels, options.quality, options.metadata, workers)
+    return Settings(*made, opt_out=options.opt_out, max_pixels=options.max_pixels)
 
 
 def _build(source: Source, crafter: Crafter, settings: Settings, staging: Path, marks: Path, tell: Tell) -> Built:
@@ -198,10 +227,10 @@ def _build(source: Source, crafter: Crafter, settings: Settings, staging: Path, 
     return built
 
 
-def _verify(
+def _evidence(
     root: Path, settings: Settings, options: Options, crafter: Crafter, learned: Study, built: Built, tell: Tell
-) -> dict[str, Any]:
-    """Victims on the bytes under `root`. What the verifier gets of the release are functions that read and make files.
+) -> Evidence:
+    """The bytes under `root` and their controls. The verifier is given functions that read and make files of the release.
 
     The control arm is uniform noise of the budget. Where the method is unbounded, that would be noise of the whole range,
     which proves nothing: there it has the root mean square of what really changed, at most 64 levels and the budget.
@@ -224,7 +253,7 @@ def _verify(
         delta = noise([record], [picture.pixels])[0]
         return build.make(picture, delta, replace(settings, levels=levels)).data
 
-    seen = evidence.collect(
+    return evidence.collect(
         learned.looks,
         learned.parts,
         options.verify,
@@ -233,22 +262,8 @@ def _verify(
         classes=len(crafter.context.classes),
         surrogate=crafter.method.surrogate if crafter.method.trains else None,
         labeller=learned.labeller,
+        noise_levels=levels,
     )
-    todo = plan.make(
-        options.verify,
-        len(seen.labels),
-        photos=learned.photos,
-        victim=options.victim,
-        seeds=options.seeds,
-        against=options.against,
-    )
-    device = pick(options.device)
-    document = run.run(todo, seen, device, tell)
-    document["protocol"]["noise_levels"] = levels
-    if learned.independent is not None:
-        other = evidence.relabelled(seen, learned.independent)
-        run.under_other_labels(document, run.run(replace(todo, against=()), other, device, tell))
-    return document
 
 
 def _told(
@@ -265,22 +280,23 @@ def _told(
     named = {"method": method.name, "preset": method.preset, "params": params.as_dict(method.params)}
     chosen = owner.read_json(layout.AUTO) or {"evidence": []}
     # a later `verify` may be called from another folder
-    labels = options.labels if options.labels in ("auto", "folders", "none") else str(_absolute(options.labels))
+    labels = options.labels if options.labels in ("auto", "folders", "none") else str(layout.absolute(options.labels))
     return Told(
         name=options.name or out.name,
         verification=verification,
         private={
             **named,
-            "surrogate": _shown(method.surrogate) if method.surrogate and method.trains else None,
+            "surrogate": method.shown_surrogate(),
             "command": shlex.join(["unlearnable", "protect", source, str(out), *options.words()]),
             "auto": chosen["evidence"],
             "timings": laps,
         },
         receipt={
             **named,
-            "source": str(_absolute(source)) if Path(source).expanduser().exists() else source,
+            "source": str(layout.absolute(source)) if Path(source).expanduser().exists() else source,
             "reading": options.reading() | {"labels": labels},
             "eps": options.levels,
+            "min_drop": options.min_drop,
             "device": describe(pick(options.device)),
             "seconds": laps,
             "parts": {**learned.ids(), "how": learned.parts.how} if learned else None,
@@ -290,8 +306,3 @@ def _told(
         disclose=options.disclose,
         overwrite=options.overwrite,
     )
-
-
-def _shown(surrogate: str) -> str:
-    """Networks as others may read them, without the folders of a weights file."""
-    return "+".join(dict.fromkeys(registry.network(name).shown for name, _ in registry.ensemble(surrogate)))

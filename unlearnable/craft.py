@@ -30,6 +30,13 @@ class Method:
         """The network it is crafted on, if any: the one fact of crafting that the verifier's flags need."""
         return getattr(self.params, "net", None)
 
+    def shown_surrogate(self) -> str | None:
+        """The networks it is crafted on as others may read them, without the folders of a weights file."""
+        if not (self.surrogate and self.trains):
+            return None
+        named = registry.ensemble(self.surrogate)
+        return "+".join(dict.fromkeys(registry.network(name).shown for name, _ in named))
+
     @property
     def trains(self) -> bool:
         return bool(registry.describe("poisons", self.name).facts.get("TRAINS"))

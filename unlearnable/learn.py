@@ -17,12 +17,12 @@ from unlearnable.verification import plan
 
 
 def learn(
-    source: Source, options: Options, key: Key, saved: Path, tell: Tell
+    source: Source, options: Options, key: Key, saved: Path | None, tell: Tell
 ) -> tuple[Crafter, Study | None, auto.Choice | None]:
     """The crafter, the study it rests on, and the choice of `auto` if there was one.
 
-    What was fitted is kept at `saved`; an interrupted run finds it there and makes the same perturbations. There is no
-    study where none is needed: a closed-form pattern by class, and nothing to verify.
+    What was fitted is kept at `saved`, unless that is None; an interrupted run finds it there and makes the same
+    perturbations. There is no study where none is needed: a closed-form pattern by class, and nothing to verify.
     """
     name = params.check_method(options.method, options.preset, options.set)
     method = craft.resolve(options.method, options.preset, options.set) if name else None
@@ -32,7 +32,7 @@ def learn(
         learned = study.study(source, options, key, tell)
         size = learned.working
     context = replace(context_of(source, key, options.levels, size, options.clusters), device=str(pick(options.device)))
-    if saved.exists():
+    if saved is not None and saved.exists():
         crafter = craft.load(saved, context)
         return crafter, learned and replace(learned, labeller=crafter.labeller, independent=crafter.independent), None
     choice = None
@@ -42,7 +42,8 @@ def learn(
         method = craft.resolve(None, choice.preset, choice.values)
     crafter = _fit(method, learned, context, tell)
     crafter = replace(crafter, independent=learned.independent if learned else None)
-    craft.save(crafter, saved)
+    if saved is not None:
+        craft.save(crafter, saved)
     return crafter, learned, choice
 
 

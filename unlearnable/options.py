@@ -6,16 +6,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from unlearnable import budget, params, registry
+from unlearnable import budget, imageio, params, registry
 from unlearnable.errors import UsageError
 
 _CHOICES = {
     "format": ("auto", "png", "jpeg", "webp"),
     "metadata": ("keep", "no-gps", "strip"),
-    "verify": ("quick", "paper", "none"),
 }
+_PROTOCOLS = ("quick", "paper", "none")  # of verify; or a TOML file
 # options that touch neither bytes nor figures: a rerun with others of these is still the same job
-_OUTSIDE = ("overwrite", "workers", "min_drop")
+_OUTSIDE = ("overwrite", "workers", "min_drop", "force")
 
 
 @dataclass(frozen=True)
@@ -37,16 +37,19 @@ class Options:
     quality: int = 95
     layout: str = "auto"
     metadata: str = "keep"
+    opt_out: bool = True
+    max_pixels: float = imageio.LIMIT_MEGAPIXELS  # in millions
     key: Path | None = None
-    verify: str = "quick"  # quick, paper or none
+    verify: str = "quick"  # quick, paper, none or a TOML file
     against: tuple[str, ...] = ()
-    victim: str | None = None
+    victim: str | None = None  # several between commas
     seeds: int | None = None
     device: str = "auto"
     workers: int | None = None
     auto_seconds: float = 60.0
     min_drop: float | None = None
     overwrite: bool = False
+    force: bool = False  # protect what is protected already
     name: str | None = None
     licence: str | None = None
     contact: str | None = None
@@ -62,10 +65,14 @@ class Options:
         for name, allowed in _CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise UsageError(f"--{name} is one of {', '.join(allowed)}, not {getattr(self, name)!r}.")
+        if self.verify not in _PROTOCOLS and not self.verify.endswith(".toml"):
+            raise UsageError(f"--verify is one of {', '.join(_PROTOCOLS)} or a .toml file, not {self.verify!r}.")
         if not 50 <= self.quality <= 100:
             raise UsageError(f"--quality is 50 to 100, not {self.quality}.")
         if not 2 <= self.clusters <= 1000:
             raise UsageError(f"--clusters is 2 to 1000, not {self.clusters}.")
+        if not 0.001 <= self.max_pixels <= 100_000:
+            raise UsageError(f"--max-pixels is 0.001 to 100000 megapixels, not {self.max_pixels:g}.")
         if self.size is not None and not 8 <= self.size <= 1024:
             raise UsageError(f"--size is 8 to 1024 pixels, not {self.size}.")
 
@@ -85,6 +92,8 @@ class Options:
     def deciding(self) -> dict[str, Any]:
         """The options that decide bytes or figures, as plain JSON values."""
         given = {name: value for name, value in vars(self).items() if name not in _OUTSIDE} | {"eps": self.levels}
+        if self.verify not in _PROTOCOLS:  # what the file says decides, wherever it lies
+            given["verify"] = Path(self.verify).expanduser().read_text(encoding="utf-8")
         return {name: str(value) if isinstance(value, Path) else value for name, value in given.items()}
 
     def words(self) -> list[str]:
@@ -98,7 +107,7 @@ class Options:
             if name == "set":
                 words += [part for key, item in value.items() for part in (flag, f"{key}={item}")]
             elif isinstance(value, bool):
-                words += [flag]
+                words += [flag if value else flag.replace("--", "--no-", 1)]
             elif isinstance(value, tuple):
                 words += [part for item in value for part in (flag, str(item))]
             else:

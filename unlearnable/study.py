@@ -76,7 +76,7 @@ def study(source: Source, options: Options, key: Key, tell: Tell) -> Study:
     """
     protocol = "quick" if options.verify == "none" else options.verify
     view, working = looks.view_size(source)
-    chosen = _sample(source, protocol, photos=view != working)
+    chosen = sample(source, protocol, photos=view != working)
     seen = _look(source, chosen, view, tell)
     parts = split.parts(seen.records, seen.images)
     labeller = second = None
@@ -114,7 +114,8 @@ def again(
     return Study(source, seen, Parts(train, select, test, how), working, view != usual, labeller, independent)
 
 
-def _sample(source: Source, protocol: str, photos: bool) -> list[Record]:
+def sample(source: Source, protocol: str, photos: bool) -> list[Record]:
+    """The records that a study under this protocol looks at: as many as the verdict uses, drawn at random."""
     train, test = most_images(protocol)
     if photos and protocol == "quick":
         train, test = _MOST_PHOTOS, _MOST_PHOTOS // 4

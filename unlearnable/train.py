@@ -103,7 +103,8 @@ def train(
 ) -> History:
     """Trains `net` in place on uint8 images (N, 3, S, S) and int64 labels (N,), where the images are.
 
-    With `test`, its accuracy is recorded after every epoch, and that of `select` beside it; `keep_best` then ends with the weights of the best one.
+    With `test`, its accuracy is recorded after every epoch; `keep_best` then ends with the weights of the best one. With
+    `select`, its accuracy is recorded beside.
     `augment` takes the place of the recipe's; `reshape` wraps the optimiser, for those who change the gradients first.
     Raises TrainingError when the loss is not finite.
     """

@@ -56,7 +56,8 @@ class Source(Protocol):
     """A set of images, opened read-only. Iteration order is the order of the release."""
 
     spec: str  # as the owner named it
-    kind: str  # "folder", "parquet", "saved" or "hub"
+    kind: str  # the name of its module: "folder", "zip", "parquet", "hub" ...
+    tree: bool  # whether a record's id is a path that a release may keep
     classes: tuple[str, ...] | None  # None where there are no labels
     records: Sequence[Record]
     skipped: Sequence[Skipped]  # found while listing: not images, links out of the tree ...

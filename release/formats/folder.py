@@ -19,7 +19,7 @@ MAX_BYTES = 64 << 20
 
 def refuse(source: Source) -> str | None:
     """Columns and class names that a tree of files cannot hold."""
-    if source.kind == "folder":
+    if source.tree:
         if getattr(source, "labels_from_file", False):
             return "the labels come from a file and not from folders, and a tree of images would lose them"
         return None
@@ -37,9 +37,9 @@ def refuse(source: Source) -> str | None:
 def write(root: Path, shard: Shard, source: Source, items: Iterator[Item]) -> list[Placed]:
     """Writes each item as its own file under root/data. Raises OSError (full disk) and leaves no half file."""
     placed = []
-    stems = Counter(_stem(record.id) for record in source.records) if source.kind == "folder" else Counter()
+    stems = Counter(_stem(record.id) for record in source.records) if source.tree else Counter()
     for item in items:
-        name = _path_in_tree(item, stems) if source.kind == "folder" else _path_of_row(item, source)
+        name = _path_in_tree(item, stems) if source.tree else _path_of_row(item, source)
         path = f"{DATA}/{name}"
         with whole_file(inside(root, path), durable=False) as file:
             file.write(item.data)

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_release import METHOD_WORDS, arm, verification
+from made_release import METHOD_WORDS, arm, stat, verification
 from PIL import Image
 
-from release import curves, heatmap, plots
+from release import curves, heatmap, plots, report
 from release.drawing import Drawing, Mark
 from release.facts import Facts
 
@@ -46,7 +46,7 @@ def test_every_plot_is_a_picture_and_its_numbers(tmp_path: Path, made: Made) -> 
     runs = json.loads((folder / "test-accuracy.json").read_text())["runs"]
     assert runs["protected"] == facts.verification["arms"]["protected"]["curves"]["test_accuracy"]  # type: ignore[index]
     peaks = json.loads((folder / "countermeasures.json").read_text())["peak_test_accuracy"]
-    assert peaks["grayscale"] == {"clean": 0.85, "protected": 0.43}
+    assert peaks["grayscale"] == {"small": {"clean": 0.85, "protected": 0.43}}
 
 
 def test_plots_of_an_earlier_run_go(tmp_path: Path, made: Made) -> None:
@@ -89,9 +89,25 @@ def test_a_heat_map_is_told_by_lightness_alone(step: int) -> None:
 
 def test_the_numbers_of_a_heat_map_are_in_its_drawing() -> None:
     found = heatmap.rows(full())
-    words = [mark.text for mark in heatmap.drawing(found, "small").marks]
+    words = [mark.text for mark in heatmap.drawing(found).marks]
     assert all(text in words for text in ("43.0%", "85.0%", "grayscale", "plain training"))
     assert heatmap.rows({**full(), "against": {}}) == []
+
+
+def test_several_networks_are_columns_side_by_side(tmp_path: Path, made: Made) -> None:
+    document = full()
+    gray = {"clean": {"peak": stat(0.7)}, "protected": {"peak": stat(0.69)}}
+    document["victims"] = {"resnet18": {"arms": document["arms"], "against": {"grayscale": gray}}}
+    found = heatmap.rows(document)
+    assert [row.name for row in found][:2] == ["plain training", "grayscale"]
+    assert list(found[0].cells) == [(n, arm) for n in ("small", "resnet18") for arm in ("clean", "protected")]
+    assert ("resnet18", "clean") not in found[2].cells, "not measured is not drawn"
+    words = [mark.text for mark in heatmap.drawing(found).marks]
+    assert "resnet18" in words and "69.0%" in words
+    facts = made(tmp_path, verification=document)
+    text = report.owner(facts)
+    assert text.count('scope="colgroup"') == 2 and "69.0%" in text
+    assert "69.0%" not in report.public(facts) and "resnet18" not in report.public(facts)
 
 
 def test_peaks_lie_where_the_runs_are() -> None:

@@ -245,8 +245,8 @@ def test_missing_empty_and_imageless_sources_say_what_was_found(tmp_path: Path) 
         open_source(str(tmp_path))
     with pytest.raises(UsageError, match=r"no images: found 2 x not an image \(\.txt\)"):
         open_source(str(tree(tmp_path, "a.txt", "b.txt")))
-    with pytest.raises(UsageError, match="single file"):
-        open_source(str(tmp_path / "a.txt"))
+    with pytest.raises(UsageError, match="single file that is no image"):
+        open_source(str(tree(tmp_path, "a.doc") / "a.doc"))
     with pytest.raises(UsageError, match="columns of a dataset"):
         open_source(str(tmp_path), label_column="x")
 

@@ -40,7 +40,7 @@ def open_source(
     label_column: str | None = None,
     labels: str = "auto",
 ) -> Source:
-    """Opens a folder, parquet files, a saved dataset or a Hub dataset, whichever `spec` names, and lists its images.
+    """Opens a folder, archive, list, image, parquet file, saved or Hub dataset, whichever `spec` names, and lists it.
 
     Raises UsageError when there is no such source, it holds no images, or its labels cannot be used; HubError when the
     Hub cannot be reached.
@@ -78,6 +78,9 @@ def _unknown(spec: str, several: list[str]) -> tuple[str, str]:
     if several:
         return f"{spec} could be read as {' and as '.join(several)}.", "Name the file or folder inside it."
     if path.exists():
-        return f"{spec} is a single file.", "Give a folder of images, a .parquet file or a dataset folder."
+        return (
+            f"{spec} is a single file that is no image and no archive.",
+            "Give a folder, image, .zip, .tar, .parquet or a .txt list.",
+        )
     hint = "Check the path." if not re.fullmatch(r"[\w.-]+", spec) else "Check the path; a Hub dataset is OWNER/NAME."
     return f"There is no file or folder {spec}.", hint

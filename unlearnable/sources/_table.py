@@ -35,6 +35,8 @@ class Rows(Protocol):
 class TableSource:
     """Images in a column. A record's id is "split/row"."""
 
+    tree = False
+
     def __init__(
         self,
         spec: str,

@@ -11,6 +11,8 @@ from unlearnable.types import Skipped
 
 NOT_AN_IMAGE = "not an image"
 HIDDEN = "hidden"
+ARCHIVE = "an archive, not looked into; protect it by itself"
+_ARCHIVES = (".zip", ".tar", ".tgz", ".tbz2", ".txz", ".7z", ".rar", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst")
 _HEAD = 32  # bytes that tell a container
 
 
@@ -41,9 +43,9 @@ def scan(root: Path) -> tuple[list[tuple[str, int]], list[Skipped]]:
                 files.append((name, size or 0))
             else:
                 # what is hidden or no picture is reported, but is no gap in the protection
-                image = not reason.startswith((NOT_AN_IMAGE, HIDDEN))
-                skipped.append(Skipped(_printable(name), reason, image))
-    files, twins = _without_twins(sorted(files))
+                image = not reason.startswith((NOT_AN_IMAGE, HIDDEN, ARCHIVE))
+                skipped.append(Skipped(printable(name), reason, image))
+    files, twins = without_twins(sorted(files))
     return files, sorted(skipped + twins, key=lambda s: s.id)
 
 
@@ -53,7 +55,7 @@ def _judge(entry: os.DirEntry[str], name: str, real_root: str) -> tuple[str | No
         return f"{HIDDEN} folder, left out with all it holds" if entry.is_dir(
             follow_symlinks=False
         ) else f"{HIDDEN} file", None
-    if _printable(name) != name:
+    if printable(name) != name:
         return "its name is not valid UTF-8; rename it", None
     if "\\" in entry.name:  # on some systems it would lead into another folder, so no release may hold it
         return "its name holds a backslash; rename it", None
@@ -66,8 +68,8 @@ def _judge(entry: os.DirEntry[str], name: str, real_root: str) -> tuple[str | No
     if not entry.is_file():
         return f"{NOT_AN_IMAGE} (a device, pipe or socket)", None
     try:
-        if not _is_image(entry):
-            return NOT_AN_IMAGE, None
+        if not is_image(entry.path):
+            return (ARCHIVE if is_archive(entry.name) else NOT_AN_IMAGE), None
         return None, entry.stat().st_size
     except OSError as why:
         return f"cannot be read ({why.strerror})", None
@@ -82,24 +84,34 @@ def _bad_link(entry: os.DirEntry[str], real_root: str) -> str | None:
     return "a link to a folder of this tree" if os.path.isdir(target) else None  # noqa: PTH112
 
 
-def _is_image(entry: os.DirEntry[str]) -> bool:
-    if os.path.splitext(entry.name)[1].lower() in IMAGE_EXTENSIONS:  # noqa: PTH122
+def is_image(path: str | os.PathLike[str]) -> bool:
+    """By its extension, in any case, or by its first bytes."""
+    if os.path.splitext(path)[1].lower() in IMAGE_EXTENSIONS:  # noqa: PTH122
         return True
-    with open(entry.path, "rb") as file:  # noqa: PTH123
+    with open(path, "rb") as file:  # noqa: PTH123
         return bool(sniff(file.read(_HEAD)))
 
 
-def _printable(name: str) -> str:
+def is_archive(name: str) -> bool:
+    return name.lower().endswith(_ARCHIVES)
+
+
+def same(name: str) -> str:
+    """Equal for names that common disks take for the same one."""
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def printable(name: str) -> str:
     """The name, with bytes that are not UTF-8 spelled out."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
-def _without_twins(files: list[tuple[str, int]]) -> tuple[list[tuple[str, int]], list[Skipped]]:
+def without_twins(files: list[tuple[str, int]]) -> tuple[list[tuple[str, int]], list[Skipped]]:
     """Of paths that common disks take for the same one (case, composed accents), only the first."""
     first: dict[str, str] = {}
     kept, twins = [], []
     for name, size in files:
-        key = unicodedata.normalize("NFC", name).casefold()
+        key = same(name)
         if first.setdefault(key, name) == name:
             kept.append((name, size))
         else:

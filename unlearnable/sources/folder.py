@@ -6,20 +6,13 @@ and re-encodes (reference/users.md, A3). The tree is opened read-only.
 
 from __future__ import annotations
 
-import csv
-from collections import Counter
-from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from functools import partial
+from pathlib import Path
 
-from unlearnable.errors import ImageError, UsageError
-from unlearnable.sources import SPLIT_NAMES, Options, _schema, _tree, choose_split, one_class_error
-from unlearnable.types import Record, Skipped
+from unlearnable.errors import ImageError
+from unlearnable.sources import Options, _tree
+from unlearnable.sources._arrange import FilesSource, arrange
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-_FEW = 0.1  # of a split's images: so many outside the class folders are taken for a slip
 FALLBACK = True  # any folder is a folder of files, unless another source knows it better
 
 
@@ -27,146 +20,16 @@ def matches(spec: str) -> bool:
     return Path(spec).expanduser().is_dir()
 
 
-class FolderSource:
-    """Images under one folder. A record's id is its relative POSIX path, the split folder included."""
-
-    kind = "folder"
-
-    def __init__(
-        self, spec: str, classes: tuple[str, ...] | None, records: Sequence[Record], skipped: Sequence[Skipped]
-    ) -> None:
-        self.spec = spec
-        self.root = Path(spec).expanduser()
-        self.classes = classes
-        self.records = records
-        self.skipped = skipped
-        self.labels_from_file = False  # a tree of images alone would lose such labels
-
-    def read(self, record: Record) -> bytes:
-        """The file's bytes. Raises ImageError when it has vanished or cannot be read."""
-        try:
-            return (self.root / record.id).read_bytes()
-        except OSError as why:
-            raise ImageError(f"{record.id} cannot be read ({why.strerror}).", "Was it moved while we ran?") from why
-
-    def table(self, records: Sequence[Record], images: Sequence[bytes], names: Sequence[str]) -> pa.Table:
-        """Columns image, label (when there are classes) and file_name, with `datasets` features."""
-        labels = None if self.classes is None else [record.label for record in records]
-        return _schema.new_table(images, names, labels, self.classes)
-
-    def extra_columns(self) -> tuple[str, ...]:
-        return ()
-
-
-def open(spec: str, options: Options) -> FolderSource:
+def open(spec: str, options: Options) -> FilesSource:
     """Lists the folder and finds splits and labels. Raises UsageError when there is nothing to protect."""
-    if options.image_column or options.label_column:
-        raise UsageError("--image-column and --label-column name columns of a dataset.", f"{spec} is a folder.")
     root = Path(spec).expanduser()
     files, skipped = _tree.scan(root)
-    if not files:
-        raise UsageError(f"{spec} holds no images{_instead(skipped)}.", "Supported: JPEG, PNG, WebP, TIFF, BMP.")
-    names = [name for name, _ in files]
-    splits, depth = _splits(names)
-    if options.labels == "auto":
-        _refuse_strays(names, splits, depth)
-    classes, labels = _labels(names, depth, options.labels, spec)
-    chosen = choose_split(sorted(set(splits)), options.split, spec)
-    records = [
-        Record(name, split, label, size, index)
-        for wanted in chosen
-        for index, (split, label, (name, size)) in enumerate(
-            row for row in zip(splits, labels, files, strict=True) if row[0] == wanted
-        )
-    ]
-    source = FolderSource(spec, classes, records, skipped)
-    source.labels_from_file = options.labels not in ("auto", "folders", "none")
-    return source
+    return arrange(spec, "folder", files, skipped, options, partial(read_file, root))
 
 
-def _splits(names: Sequence[str]) -> tuple[list[str], int]:
-    """The split of each file, and how many folder levels splits take.
-
-    That is its top folder in lower case, when all top folders are named like splits; else everything is train.
-    """
-    tops = [name.split("/", 1)[0].lower() if "/" in name else "" for name in names]
-    if set(tops) <= set(SPLIT_NAMES):
-        return tops, 1
-    return ["train"] * len(names), 0
-
-
-def _labels(
-    names: Sequence[str], depth: int, rule: str, spec: str
-) -> tuple[tuple[str, ...] | None, Sequence[int | None]]:
-    """Class names, sorted, and each file's class, by the rule of `--labels`; split folders take `depth` levels."""
-    unlabelled: tuple[None, list[int | None]] = None, [None] * len(names)
-    if rule == "none":
-        return unlabelled
-    if rule in ("auto", "folders"):
-        parents = [name.split("/")[depth:-1] for name in names]
-        if rule == "auto" and any(len(parent) != 1 for parent in parents):
-            return unlabelled
-        for name, parent in zip(names, parents, strict=True):
-            if not parent:
-                raise UsageError(f"{name} lies in no class folder.", "Move it into one, or use --labels none.")
-        labels = [parent[0] for parent in parents]
-    else:
-        labels = _from_csv(Path(rule).expanduser(), names)
-    classes = tuple(sorted(set(labels)))
-    if len(classes) == 1:
-        raise one_class_error(spec, classes[0])
-    number = {name: index for index, name in enumerate(classes)}
-    return classes, [number[label] for label in labels]
-
-
-def _refuse_strays(names: Sequence[str], splits: Sequence[str], depth: int) -> None:
-    """Raises UsageError where a few images beside or below the class folders would cost all the others their labels."""
-    for split in sorted(set(splits)):
-        parents = {n: n.split("/")[depth:-1] for n, of in zip(names, splits, strict=True) if of == split}
-        strays = [name for name, parent in parents.items() if len(parent) != 1]
-        folders = {parent[0] for parent in parents.values() if len(parent) == 1}
-        if strays and len(folders) > 1 and len(strays) <= _FEW * len(parents):
-            where = "below a class folder" if parents[strays[0]] else "beside the class folders"
-            more = f" ({len(strays)} of {len(parents)} images lie so)" if len(strays) > 1 else ""
-            raise UsageError(
-                f"{strays[0]} lies {where}, so that it is not plain which label it has{more}.",
-                "Move such images into their class folder, or name the rule: --labels folders takes the first folder"
-                " level (images beside the folders must move first), --labels none groups the images by their looks.",
-            )
-
-
-def _from_csv(path: Path, names: Sequence[str]) -> list[str]:
-    """Each file's label from a CSV file with columns file_name and label."""
-    if not path.is_file():
-        raise UsageError(f"--labels is auto, folders, none or a CSV file; there is no file {path}.")
-    known = set(names)
-    labels: dict[str, str] = {}
+def read_file(root: Path, name: str) -> bytes:
+    """The bytes of root/name. Raises ImageError when it has vanished or cannot be read."""
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            if not {"file_name", "label"} <= set(reader.fieldnames or ()):
-                raise UsageError(f"{path} has no columns file_name and label.", "Its first line must name them.")
-            for row in reader:
-                name, label = row["file_name"] or "", row["label"] or ""
-                if name not in known:
-                    raise UsageError(f"{path}, line {reader.line_num}: {name!r} is not an image of the source.")
-                if not label.strip() or labels.setdefault(name, label) != label:
-                    problem = "has two labels" if label.strip() else "has no label"
-                    raise UsageError(f"{path}, line {reader.line_num}: {name} {problem}.")
-    except (UnicodeDecodeError, csv.Error) as why:
-        raise UsageError(f"{path} cannot be read as CSV ({why}).", "Save it as UTF-8 with commas.") from why
-    missing = next((name for name in names if name not in labels), None)
-    if missing is not None:
-        raise UsageError(f"{path} gives no label for {missing}.", "Add it, or use --labels none.")
-    return [labels[name] for name in names]
-
-
-def _instead(skipped: Sequence[Skipped]) -> str:
-    """What was found in place of images, for the message."""
-    if not skipped:
-        return ": it is empty"
-    reasons = Counter(
-        f"{s.reason} ({PurePosixPath(s.id).suffix or 'no extension'})" if s.reason == _tree.NOT_AN_IMAGE else s.reason
-        for s in skipped
-    )
-    return ": found " + ", ".join(f"{count} x {reason}" for reason, count in reasons.most_common(3))
+        return (root / name).read_bytes()
+    except OSError as why:
+        raise ImageError(f"{name} cannot be read ({why.strerror}).", "Was it moved while we ran?") from why

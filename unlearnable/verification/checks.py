@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from enum import Enum
 from typing import Any
 
@@ -13,6 +14,8 @@ NOISE_GAP = 0.05
 FEW_TEST_IMAGES = 200
 FEW_TRAINING_IMAGES = 500
 OPEN_GAP = 0.1
+COARSE = 0.05  # half the interval that a hold-out alone may leave, at an accuracy of one half
+MOST_DUPLICATES = 0.01  # of the hold-out
 
 
 class Flag(Enum):
@@ -27,6 +30,10 @@ class Flag(Enum):
         "The images have no labels: victims were trained on clusters, and a scraper's own labels may differ."
     )
     WEAK_PROTECTION = "The network trained on the protected copy comes within 10 points of the clean one."
+    HOLDOUT_TOO_SMALL = "The hold-out is so small that chance alone may move an accuracy by 5 points."
+    HOLDOUT_DUPLICATES = (
+        "More than 1 % of the hold-out are near-duplicates of training images: accuracies are flattered."
+    )
     ONE_SEED = "One seed only: no spread can be stated."
 
 
@@ -36,12 +43,16 @@ def flags(
     chance: float,
     train_images: int,
     test_images: int,
-    victim: str,
+    victims: Sequence[str],
     surrogate: str | None,
     tried: int,
     pseudo_labels: bool,
+    duplicates: int = 0,
 ) -> Iterator[Flag]:
-    """The flags that apply. `surrogate` is a network's name, all that is known here of how the release was made."""
+    """The flags that apply. `surrogate` is a network's name, all that is known here of how the release was made.
+
+    arms: of the first victim. duplicates: test images that are near-duplicates of training images.
+    """
     clean, protected = arms["clean"]["peak"]["mean"], arms["protected"]["peak"]["mean"]
     if learned_little(clean, chance) or clean - chance < OPEN_GAP:
         yield Flag.VICTIM_TOO_WEAK
@@ -51,8 +62,12 @@ def flags(
         yield Flag.WEAK_PROTECTION
     if test_images < FEW_TEST_IMAGES or train_images < FEW_TRAINING_IMAGES:
         yield Flag.TOO_FEW_IMAGES
+    if 1.96 * math.sqrt(0.25 / test_images) > COARSE:
+        yield Flag.HOLDOUT_TOO_SMALL
+    if duplicates > MOST_DUPLICATES * test_images:
+        yield Flag.HOLDOUT_DUPLICATES
     crafted_on = registry.ensemble(surrogate) if surrogate else []
-    if registry.network(victim).name in {registry.network(name).name for name, _ in crafted_on}:
+    if {registry.network(name).name for name in victims} <= {registry.network(name).name for name, _ in crafted_on}:
         yield Flag.ONLY_THE_SURROGATE
     if not tried:
         yield Flag.NO_ADAPTIVE_TRAINER

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from unlearnable import imageio
+from unlearnable import imageio, split
 from unlearnable.cluster import Labeller
 from unlearnable.errors import ImageError, UsageError
 from unlearnable.looks import Looks, evenly, to_tensor
 from unlearnable.split import Parts
 from unlearnable.types import Record
 from unlearnable.verification.plan import most_images
+
+_PAIRS_AT_ONCE = 20_000_000  # of hashes
 
 # a record -> the bytes it would ship as if its perturbation were random noise, in the same container
 Noisy = Callable[[Record], bytes]
@@ -26,7 +30,8 @@ Shipped = Callable[[Sequence[Record]], Iterator[tuple[Record, bytes]]]
 class Evidence:
     """What victims are trained and tested on. arms: name -> (N, 3, V, V) uint8; labels: (N,); test: images and labels.
 
-    `test_set` says where the test images come from; `surrogate` names the network of crafting, if there was one.
+    `test_set` says where the test images come from; `surrogate` names the network of crafting, if there was one. select:
+    clean images like the test's and apart from it, to choose an epoch by. noise_levels: of the noise arm, where known.
     """
 
     arms: dict[str, Tensor]
@@ -36,6 +41,8 @@ class Evidence:
     test_set: str
     surrogate: str | None = None
     pseudo_labels: bool = False
+    select: tuple[Tensor, Tensor] | None = None
+    noise_levels: int | None = None
 
     @property
     def side(self) -> int:
@@ -52,6 +59,7 @@ def collect(
     classes: int,
     surrogate: str | None,
     labeller: Labeller | None,
+    noise_levels: int | None = None,
 ) -> Evidence:
     """Reads the shipped bytes of (at most the protocol's number of) training records back and makes the other arms.
 
@@ -60,6 +68,7 @@ def collect(
     most_train, most_test = most_images(protocol)
     train = looks.pick(evenly(parts.train, most_train))
     test = looks.pick(evenly(parts.test, most_test))
+    select = looks.pick(evenly(parts.select, most_test))
     side = looks.images.shape[-1]
     position = {record.id: i for i, record in enumerate(train.records)}
     kept: list[int] = []
@@ -83,16 +92,36 @@ def collect(
         parts.how,
         surrogate,
         labeller is not None,
+        (select.images, labels_of(select, labeller)) if len(select) else None,
+        noise_levels,
     )
 
 
 def relabelled(evidence: Evidence, labeller: Labeller) -> Evidence:
     """The same pictures under another labelling, as a scraper's own labels would be."""
-    labels = labeller(evidence.arms["clean"])
-    test = (evidence.test[0], labeller(evidence.test[0]))
-    return Evidence(
-        evidence.arms, labels, test, len(labeller.centres), evidence.test_set, evidence.surrogate, pseudo_labels=True
+    select = evidence.select and (evidence.select[0], labeller(evidence.select[0]))
+    return replace(
+        evidence,
+        labels=labeller(evidence.arms["clean"]),
+        test=(evidence.test[0], labeller(evidence.test[0])),
+        select=select,
+        classes=len(labeller.centres),
+        pseudo_labels=True,
     )
+
+
+def duplicates(evidence: Evidence) -> int:
+    """How many test images are near-duplicates of a training image: perceptual hashes within `split.NEAR` bits."""
+    train, test = (_hashes(images) for images in (evidence.arms["clean"], evidence.test[0]))
+    train, found = np.unique(train), 0
+    for part in np.array_split(test, max(1, len(test) * len(train) // _PAIRS_AT_ONCE)):
+        apart = np.bitwise_count(part[:, None] ^ train[None])
+        found += int((apart.min(axis=1) <= split.NEAR).sum())
+    return found
+
+
+def _hashes(images: Tensor) -> NDArray[np.uint64]:
+    return np.concatenate([split.perceptual_hash(part) for part in torch.split(images, 5000)])
 
 
 def labels_of(looks: Looks, labeller: Labeller | None) -> Tensor:

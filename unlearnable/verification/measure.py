@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from unlearnable.train import History
@@ -25,68 +25,120 @@ def stat(runs: Sequence[float]) -> dict[str, Any]:
     return {"mean": statistics.fmean(runs), "std": spread, "runs": list(runs)}
 
 
-def arm(histories: Sequence[History]) -> dict[str, Any]:
-    """Peak and final test accuracy and epochs to half loss over seeds, with the curves they come from."""
+def measured(runs: Sequence[float], test_images: int) -> dict[str, Any]:
+    """`stat` of accuracies, with the 95 % interval of the mean: seeds (Student's t) and the test set's size together."""
+    found = stat(runs)
+    margin = _margin([(runs, 1.0)], test_images)
+    low, high = max(0.0, found["mean"] - margin), min(1.0, found["mean"] + margin)
+    return found | {"interval": {"low": low, "high": high}}
+
+
+def arm(histories: Sequence[History], test_images: int) -> dict[str, Any]:
+    """Peak, final and honestly selected test accuracy and epochs to half loss over seeds, with the curves they come from."""
     halves = [history.epochs_to(HALF_LOSS) for history in histories]
     reached = [epoch for epoch in halves if epoch is not None]
+    chosen = [history.selected for history in histories if history.selected is not None]
+    curves = {
+        "test_accuracy": [history.accuracy for history in histories],
+        "train_loss": [history.train_loss for history in histories],
+    }
     return {
-        "peak": stat([history.peak for history in histories]),
+        "peak": measured([history.peak for history in histories], test_images),
+        "selected": measured(chosen, test_images) if len(chosen) == len(histories) else None,
         "final": stat([history.final for history in histories]),
         "epochs_to_half_loss": {
             "mean": statistics.fmean(reached) if len(reached) == len(halves) else None,
             "std": statistics.stdev(reached) if len(reached) == len(halves) > 1 else None,
             "runs": halves,
         },
-        "curves": {
-            "test_accuracy": [history.accuracy for history in histories],
-            "train_loss": [history.train_loss for history in histories],
-        },
+        "curves": curves | ({"select_accuracy": [history.select for history in histories]} if chosen else {}),
     }
 
 
-def relative_drop(clean: Sequence[float], protected: Sequence[float], test_images: int) -> dict[str, float]:
-    """(clean - protected) / clean with a 95 % interval.
+def differ(one: Sequence[float], other: Sequence[float], test_images: int) -> bool:
+    """Whether two accuracies, given by their runs, lie further apart than seeds and the test set explain in 95 of 100 cases.
+
+    The arms are taken as independent although they share the test images: that can only call fewer differences real.
+    """
+    apart = abs(statistics.fmean(one) - statistics.fmean(other))
+    return apart > _margin([(one, 1.0), (other, 1.0)], test_images)
+
+
+def _margin(parts: Sequence[tuple[Sequence[float], float]], test_images: int) -> float:
+    """Half the 95 % interval of a sum of means, each (its runs, its weight).
 
     The spread over seeds (Student's t, degrees of freedom by Welch and Satterthwaite) and the binomial error of a finite
-    test set add in quadrature, carried through the ratio to first order. Two seeds make a wide interval, as they should.
-    With one seed each, only the test set's error can be stated.
+    test set add in quadrature. With one seed each, only the test set's error can be stated. The binomial error is that of
+    two right and two wrong answers more (Agresti and Coull): none of 60 wrong does not prove that none ever is.
+    """
+    sampling = seeds = below = t = 0.0
+    for runs, weight in parts:
+        share = (statistics.fmean(runs) * test_images + 2) / (test_images + 4)
+        sampling += weight**2 * share * (1 - share) / (test_images + 4)
+    if all(len(runs) > 1 for runs, _ in parts):
+        for runs, weight in parts:
+            # the same seeds in every arm, yet not paired: the same order of other images is another order
+            part = weight**2 * statistics.variance(runs) / len(runs)
+            seeds, below = seeds + part, below + part**2 / (len(runs) - 1)
+        t = _T95[min(max(1, int(seeds**2 / below)), len(_T95)) - 1] if below else 0.0
+    return math.sqrt(t**2 * seeds + 1.96**2 * sampling)
+
+
+def relative_drop(clean: Sequence[float], protected: Sequence[float], test_images: int) -> dict[str, float]:
+    """(clean - protected) / clean with a 95 % interval, carried through the ratio to first order.
+
+    Two seeds make a wide interval, as they should.
     """
     c, p = statistics.fmean(clean), statistics.fmean(protected)
     if c == 0:
         return {"mean": 0.0, "low": 0.0, "high": 0.0}
     ratio = p / c
-    seeds, t = 0.0, 0.0
-    if len(clean) > 1 and len(protected) > 1:
-        # the same seeds in both arms, yet not paired: the same order of other images is another order
-        ours = statistics.variance(protected) / len(protected)
-        theirs = ratio**2 * statistics.variance(clean) / len(clean)
-        seeds = ours + theirs
-        freedom = seeds**2 / (ours**2 / (len(protected) - 1) + theirs**2 / (len(clean) - 1)) if seeds else 1
-        t = _T95[min(int(freedom), len(_T95)) - 1]
-    sampling = p * (1 - p) / test_images + ratio**2 * c * (1 - c) / test_images
-    margin = math.sqrt(t**2 * seeds + 1.96**2 * sampling) / c
+    margin = _margin([(protected, 1.0), (clean, ratio)], test_images) / c
     return {"mean": 1 - ratio, "low": 1 - ratio - margin, "high": 1 - ratio + margin}
 
 
-def worst_case(arms: dict[str, Any], against: dict[str, Any], test_images: int) -> dict[str, Any]:
-    """What serves the scraper best of all that was tried (highest mean peak on the protected copy), in figures and words."""
+def worst_case(
+    arms: dict[str, Any], against: dict[str, Any], test_images: int, spoken: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """What serves the scraper best of all that was tried (highest mean peak on the protected copy), in figures and words.
+
+    spoken: countermeasures as a sentence names them.
+    """
     tried = {"none": arms["protected"], **{name: row["protected"] for name, row in against.items()}}
     name = max(tried, key=lambda key: float(tried[key]["peak"]["mean"]))
-    peak = tried[name]["peak"]
+    peak, plain, clean = tried[name]["peak"], arms["protected"]["peak"], arms["clean"]["peak"]
+    called = (spoken or {}).get(name, name)
     if not against:
         words = "No countermeasure was tried."
     elif name == "none":
         words = f"None of the countermeasures tried ({', '.join(against)}) does better than plain training."
+    elif not differ(peak["runs"], plain["runs"], test_images):
+        words = f"The best countermeasure tried, {called}, brings it to {peak['mean']:.0%}: no difference beyond noise."
     else:
-        words = f"The best countermeasure tried, {name}, restores it to {peak['mean']:.0%}."
-    drop = relative_drop(arms["clean"]["peak"]["runs"], peak["runs"], test_images)
+        half = peak["mean"] - plain["mean"] >= (clean["mean"] - plain["mean"]) / 2
+        words = f"{called[0].upper()}{called[1:]} {'restores' if half else 'raises'} it to {peak['mean']:.0%}."
+    drop = relative_drop(clean["runs"], peak["runs"], test_images)
     return {"against": name, "peak": peak["mean"], "relative_accuracy_drop": drop, "words": words}
 
 
-def verdict(arms: dict[str, Any], chance: float) -> str:
-    """One sentence that an owner understands. Countermeasures and flags are told apart from it: not all are public."""
-    clean, protected = arms["clean"]["peak"]["mean"], arms["protected"]["peak"]["mean"]
-    return (
-        f"A network trained on the protected copy peaked at {protected:.0%} on clean test images "
-        f"(trained on the originals: {clean:.0%}; guessing: {chance:.0%})."
+def worst_of(victims: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    """The worst case over several networks: {victim: its worst case} -> that of the highest peak, and which network it is."""
+    name = max(victims, key=lambda victim: float(victims[victim]["peak"]))
+    return victims[name] | {"victim": name, "words": f"Of the networks, {name} does best. {victims[name]['words']}"}
+
+
+def within_noise(arms: dict[str, Any], against: dict[str, Any], test_images: int) -> list[str]:
+    """Countermeasures that make no difference beyond noise to a network trained on the protected copy."""
+    plain = arms["protected"]["peak"]["runs"]
+    return [name for name, row in against.items() if not differ(row["protected"]["peak"]["runs"], plain, test_images)]
+
+
+def verdict(arms: dict[str, Any], chance: float, test_images: int) -> str:
+    """A sentence or two that an owner understands. Countermeasures and flags are told apart from it: not all are public."""
+    clean, protected = arms["clean"]["peak"], arms["protected"]["peak"]
+    words = (
+        f"A network trained on this release peaked at {protected['mean']:.0%} "
+        f"(clean: {clean['mean']:.0%}; guessing: {chance:.0%})."
     )
+    same = not differ(clean["runs"], protected["runs"], test_images)
+    return words + (" Against the clean images that is no difference beyond noise." if same else "")

@@ -1,44 +1,75 @@
-"""What a verification will train, stated before it starts: protocol, victims, countermeasures, seeds."""
+"""What a verification will train, stated before it starts: protocol, victims, countermeasures, seeds, and how long it takes."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from typing import Any
 
-from unlearnable import nets, registry
 from unlearnable import params as parameters
+from unlearnable import registry
 from unlearnable.errors import UsageError
-from unlearnable.train import PAPER, Recipe
+from unlearnable.train import Recipe
+from unlearnable.verification import protocols
 
-PROTOCOLS = ("quick", "paper")
 ARMS = ("clean", "noise", "protected")
+NONE = "none"  # no countermeasure
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training. against: a preset, or NONE."""
+
+    victim: str
+    against: str
+    arm: str
+    seed: int
 
 
 @dataclass(frozen=True)
 class Plan:
-    """One verification. `against` holds (preset, defence, its Params)."""
+    """One verification. `against` holds (preset, defence, its Params); `others` are networks beside the headline's."""
 
     protocol: str
     victim: str
     recipe: Recipe
     seeds: tuple[int, ...]
     against: tuple[tuple[str, str, Any], ...]
+    others: tuple[tuple[str, float], ...] = ()  # (network, learning rate)
+    diagnose: bool = False  # networks of the clean arm also say what they make of the other arms' images
 
-    def cells(self) -> list[tuple[str, str, int]]:
-        """(countermeasure, arm, seed) of every training run: all arms without one, then clean and protected under each."""
-        plain = [("none", arm, seed) for seed in self.seeds for arm in ARMS]
-        tried = [
-            (name, arm, seed) for name, _, _ in self.against for seed in self.seeds for arm in ("clean", "protected")
-        ]
-        return plain + tried
+    @property
+    def victims(self) -> tuple[str, ...]:
+        return (self.victim, *(name for name, _ in self.others))
+
+    def recipe_of(self, victim: str) -> Recipe:
+        rates = {self.victim: self.recipe.learning_rate, **dict(self.others)}
+        return replace(self.recipe, learning_rate=rates[victim])
+
+    def cells(self) -> list[Cell]:
+        """Every training: for each victim all arms without a countermeasure, then clean and protected under each."""
+        out = []
+        for victim in self.victims:
+            out += [Cell(victim, NONE, arm, seed) for seed in self.seeds for arm in ARMS]
+            for name, _, _ in self.against:
+                out += [Cell(victim, name, arm, seed) for seed in self.seeds for arm in ("clean", "protected")]
+        return out
+
+    def cost(self, cell: Cell) -> float:
+        """The time of a cell in plain trainings of its victim."""
+        module = next((module for name, module, _ in self.against if name == cell.against), None)
+        return float(registry.describe("defences", module).facts["COST"]) if module else 1.0
+
+    def work(self, cells: Sequence[Cell]) -> float:
+        """The time of cells in epochs of plain training."""
+        return sum(self.cost(cell) for cell in cells) * self.recipe.epochs
 
 
 def most_images(protocol: str) -> tuple[int, int]:
     """Training and test images at most: a quick verdict is read on a part."""
-    return (10_000, 2_000) if protocol == "quick" else (1_000_000, 100_000)
+    found = protocols.find(protocol)
+    return found.train_images, found.test_images
 
 
 def make(
@@ -49,31 +80,45 @@ def make(
     victim: str | None = None,
     seeds: int | None = None,
     against: Sequence[str] = (),
+    diagnose: bool = False,
 ) -> Plan:
-    """The plan for a number of training images. `photos`: larger than the victim's input, so trainers crop at random."""
-    if protocol not in PROTOCOLS:
-        raise UsageError(f"There is no protocol {protocol!r}.", registry.nearest(protocol, list(PROTOCOLS)))
-    recipe = PAPER if protocol == "paper" else quick(train_images)
-    if photos:
-        recipe = Recipe(**{**vars(recipe), "augment": "resized_crop"})
-    network = victim or ("resnet18" if protocol == "paper" else "small")
-    registry.require_network(network)
-    recipe = replace(recipe, learning_rate=min(recipe.learning_rate, nets.learning_rate(network)))
-    count = seeds or (3 if protocol == "paper" else 2)
-    return Plan(protocol, network, recipe, tuple(range(count)), tuple(defences(against)))
+    """The plan for a number of training images. `photos`: larger than the victim's input, so trainers crop at random.
+
+    `protocol` is a name or a file; what else is given takes the place of what it says. `victim`: names between commas.
+    """
+    named = split_names([victim or ""])
+    asked = protocols.asked(protocols.find(protocol), named, seeds, tuple(against))
+    victims = split_names(asked.victims)
+    shown = [registry.network(name).shown for name in victims]
+    for name in victims:
+        registry.require_network(name)
+        if shown.count(registry.network(name).shown) > 1:
+            raise UsageError(f"Two victims would both be called {registry.network(name).shown}.", "Rename a file.")
+    first, *others = [(name, asked.recipe(name, train_images, photos)) for name in victims]
+    return Plan(
+        asked.name,
+        *first,
+        tuple(range(asked.seeds)),
+        tuple(defences(asked.against)),
+        tuple((name, recipe.learning_rate) for name, recipe in others),
+        diagnose,
+    )
 
 
 def quick(train_images: int) -> Recipe:
     """10 epochs of 10,000 images, 27 of 1,350, 30 of 1,100 and fewer: a minute or less a run on one core."""
-    epochs = min(30, max(10, round(1000 / math.sqrt(max(1, train_images)))))
-    batch = 128 if train_images >= 4000 else 64 if train_images >= 400 else 32
-    return Recipe(epochs=epochs, batch=batch)
+    return protocols.NAMED["quick"].recipe("small", train_images, photos=False)
+
+
+def split_names(given: Sequence[str]) -> list[str]:
+    """ "a,b" and repeated options alike: the names in their order, each once."""
+    return list(dict.fromkeys(part.strip() for each in given for part in each.split(",") if part.strip()))
 
 
 def defences(names: Sequence[str]) -> list[tuple[str, str, Any]]:
     """Countermeasures by preset or name; "cheap" and "all" stand for groups. Raises UsageError for an unknown one."""
     wanted: list[str] = []
-    for name in (part.strip() for given in names for part in given.split(",")):
+    for name in split_names(names):
         if name in ("cheap", "all"):
             known = [registry.describe("defences", module) for module in registry.names("defences")]
             for method in known:
@@ -82,7 +127,7 @@ def defences(names: Sequence[str]) -> list[tuple[str, str, Any]]:
                 presets = list(method.presets)
                 # a cheap look takes each method's first and strongest preset
                 wanted += presets if name == "all" else presets[:1] if method.facts.get("CHEAP") else []
-        elif name != "none":
+        elif name != NONE:
             wanted.append(name)
     out = []
     for name in dict.fromkeys(wanted):
