@@ -169,6 +169,13 @@ _device = click.option("--device", default="auto", show_default=True, help="auto
 @click.option("--auto-seconds", type=float, default=60.0, show_default=True, help="Time for choosing a method.")
 @click.option("--min-drop", type=float, metavar="SHARE", help="Exit with 4 if the relative drop may be below this.")
 @click.option("--overwrite/--resume", default=False, help="Replace the release that is at OUT.")
+@click.option(
+    "--grow",
+    "--retry-failed",
+    "grow",
+    is_flag=True,
+    help="OUT is finished: make what is new, changed or was skipped, drop what is gone, and seal again.",
+)
 @click.option("--force", is_flag=True, help="Protect what is a protected copy already.")
 @click.option("--dry-run", is_flag=True, help="Print counts, skips, time, space and memory to expect; write nothing.")
 @click.option("--name", help="Title of the release.  [default: OUT's name]")
@@ -191,7 +198,8 @@ def protect(
 ) -> int | None:
     """Write a protected, verified and signed copy of SOURCE to the new folder OUT.
 
-    SOURCE is a folder of images (class folders, split folders or neither), parquet files, a saved dataset or a Hub
+    SOURCE is a folder of images (class folders, split folders or neither), a .zip, .tar or .tar.gz of one, a .txt or .csv
+    list of files, one image, WebDataset shards ("train-{0000..0063}.tar"), parquet files, a saved dataset or a Hub
     dataset OWNER/NAME; it is never changed. Keys and the full report go to OUT.owner, which stays with you.
 
     \b
@@ -210,15 +218,16 @@ def protect(
     ]:
         if network:
             registry.require_network(network)
+    if repo:
+        _before_push(repo, options)
     from unlearnable import api
 
     asked = api.Options(set=chosen, **options)
-    if repo:
-        _before_push(repo, asked.verify)
     if dry_run:
         with _progress(quiet) as tell:
             document = api.plan_run(source, out, asked, tell=tell)
-        return _show(document, as_json, "forecast")
+        _show(document, as_json, "forecast")
+        return 0
     with _progress(quiet) as tell:
         document = api.protect(source, out, asked, tell=tell)
         code = api.exit_code(document, options["min_drop"])
@@ -280,14 +289,14 @@ def preview(source: str, out: Path, assignments: tuple[str, ...], as_json: bool,
     _show(document, as_json, "previewed")
 
 
-def _before_push(repo: str, verify: str) -> None:
+def _before_push(repo: str, options: dict[str, Any]) -> None:
     """What would make `push` refuse is told before hours of work."""
     from release.push import require_target
 
-    if verify == "none":
+    if options["verify"] == "none":
         hint = "Leave --push out, and push afterwards with --allow-unproven."
         raise UsageError("--push takes a verified release, and --verify none makes none.", hint)
-    require_target(repo)
+    require_target(repo, grown=options["grow"])
 
 
 def _pushed_after(push: Callable[..., Any], out: Path, repo: str, tell: Any) -> Any:
@@ -319,10 +328,10 @@ def push(release: Path, repo: str, as_json: bool, quiet: bool, **options: Any) -
     Private and gated unless you say otherwise; one commit, read back file by file. Repeat the command to go on after a
     failure. The token is the Hub client's: HF_TOKEN, or `hf auth login`.
     """
-    from unlearnable import api
+    from release.push import push as push_release
 
     with _progress(quiet) as tell:
-        document = api.push(release, repo, tell=tell, **options)
+        document = push_release(release, repo, tell=tell, **options)
     if as_json:
         click.echo(json.dumps(document, indent=2))
         return

@@ -30,8 +30,8 @@ def spearman(a: Sequence[float], b: Sequence[float]) -> float | None:
 
 
 def correlation(a: Sequence[float], b: Sequence[float], draws: int = 5000) -> Line:
-    """Rank correlation of paired values with the 95 % bootstrap interval over the pairs."""
-    value, rng = spearman(a, b), np.random.default_rng(0)
+    """Rank correlation of paired values with the 95 % bootstrap interval over the pairs; none of fewer than five."""
+    value, rng = spearman(a, b) if len(a) >= 5 else None, np.random.default_rng(0)
     left, right = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
     drawn = [rng.integers(0, len(left), len(left)) for _ in range(draws if value is not None else 0)]
     again = [found for chosen in drawn if (found := spearman(left[chosen], right[chosen])) is not None]
@@ -52,7 +52,13 @@ def summarise(row: Row, lines: list[Line]) -> Line:
     out = {name: lines[0][name] for name in ("row", "protocol", "preset", "overrides", "reduced")}
     out |= {name: lines[0][name] for name in ("victim", "crafted_on", "images", "hardware", "versions")}
     out |= {"seeds": [line["seed"] for line in lines], "epochs": epochs, "date": max(line["date"] for line in lines)}
-    out |= {"published_peak": row.peak, "published_final": row.final, "source": row.source, "note": row.note}
+    out |= {
+        "published_peak": row.peak,
+        "published_final": row.final,
+        "source": row.source,
+        "note": row.note,
+        "variant": row.variant,
+    }
     out |= {"peaks": peaks, "finals": finals, "peak": float(np.mean(peaks)), "final": float(np.mean(finals))}
     out |= {"peak_std": _std(peaks), "final_std": _std(finals)}
     out["peak_epoch"] = float(np.mean([line["peak_epoch"] for line in lines]))
@@ -76,7 +82,7 @@ def _disagrees(row: Line, name: str) -> bool:
 
 def correlations(rows: list[Line]) -> dict[str, Line]:
     """What the paper claims of its poisons, on ours: the clean row is none."""
-    poisons = [row for row in rows if row["row"] != "clean"]
+    poisons = [row for row in rows if row["row"] != "clean" and not row["variant"]]
 
     def pairs(a: str, b: str, chosen: list[Line]) -> Line:
         chosen = [row for row in chosen if row[a] is not None and row[b] is not None]
@@ -155,7 +161,7 @@ def _markdown(protocol: str, table: list[Line], missing: list[str], found: dict[
 
 def further(table: list[Line]) -> list[str]:
     """Rows whose place in the order of peaks is more than a quarter of the table from the published one."""
-    both = [row for row in table if row["published_peak"] is not None]
+    both = [row for row in table if row["published_peak"] is not None and not row["variant"]]
     here, there = ranks([row["peak"] for row in both]), ranks([row["published_peak"] for row in both])
     far = [i for i in np.argsort(-abs(here - there)) if abs(here - there)[i] > max(2, len(both) / 4)]
     return [f"{both[i]['row']} {here[i]:g}, {there[i]:g}" for i in far]

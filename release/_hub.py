@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 from unlearnable.errors import HubError, UnlearnableError, UsageError
 
@@ -69,7 +70,7 @@ class Remote:
         """Asks nothing of the network. Raises UsageError for a name that is none, HubError without a token or offline."""
         from huggingface_hub import HfApi, constants, get_token
         from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-        from huggingface_hub.utils import validate_repo_id
+        from huggingface_hub.utils._validators import validate_repo_id
 
         from unlearnable.version import __version__
 
@@ -144,13 +145,14 @@ class Remote:
 
     def read(self, path: str, revision: str) -> bytes:
         """A small file's content, as of a commit; no cache keeps it."""
-        from huggingface_hub import hf_hub_url
-        from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
+        from huggingface_hub.utils._http import get_session, hf_raise_for_status
 
         def fetched() -> bytes:
-            url = hf_hub_url(self.name, path, repo_type="dataset", revision=revision, endpoint=self._api.endpoint)
-            answer = get_session().get(url, headers=build_hf_headers(token=self._token), follow_redirects=True)
-            hf_raise_for_status(answer)
+            headers = {"Authorization": f"Bearer {self._token}"}
+            answer = get_session().get(
+                f"{self.url}/resolve/{revision}/{quote(path)}", headers=headers, follow_redirects=True
+            )
+            hf_raise_forstatus(answer)
             content: bytes = answer.content
             return content
 
@@ -178,7 +180,7 @@ class Remote:
         if (found.private, found.gated) != (private, gated):
             raise HubError(
                 f"{self.name} should be {_words(private, gated)}, but the Hub says it is "
-                f"{_words(found.private, found.gated)}.",
+                f"{_words(bool(found.private), found.gated or False)}.",
                 "Set it on the website, then repeat the push.",
             )
 
@@ -193,7 +195,7 @@ class Remote:
         operations = [CommitOperationAdd(path, source) for path, source in sorted(files.items())]
         waiting: Iterator[CommitOperationAdd] = iter(operations)
         done = 0
-        with _without_bars():
+        with without_bars():
             while together := list(islice(waiting, _TOGETHER)):
                 self._ask("take the files", lambda some=together: self._upload(some))  # type: ignore[misc]
                 done += len(together)
@@ -215,15 +217,15 @@ class Remote:
                 return call()
             except (self._network, ConnectionError, TimeoutError, ValueError, RuntimeError) as raised:
                 why = raised
-            wait = _pause(why, tried, self._network, patient)
+            wait = pause(why, tried, self._network) if patient or status(cause(why, self._network)) else None
             if wait is None or tried == _TRIES:
                 break
             time.sleep(wait)
         raise self._explained(what, why)
 
     def _explained(self, what: str, why: Exception) -> UnlearnableError:
-        cause = _cause(why, self._network)
-        status = _status(cause)
+        first = cause(why, self._network)
+        code = status(first)
         if status in (401, 403):
             return HubError(f"The Hub did not {what}: the token does not allow it for {self.name}.", _WRITE_TOKEN)
         if status in (409, 412):
@@ -254,52 +256,3 @@ class Moved(HubError):
 
 def _words(private: bool, gated: str | bool) -> str:
     return f"{'private' if private else 'public'} and {f'gated ({gated})' if gated else 'not gated'}"
-
-
-def _cause(why: Exception, network: type[Exception]) -> Exception:
-    """What went wrong below the client's own words about it."""
-    while not isinstance(why, network | OSError) and isinstance(why.__cause__, Exception):
-        why = why.__cause__
-    return why
-
-
-def _status(why: Exception) -> int | None:
-    status = getattr(getattr(why, "response", None), "status_code", None)
-    return status if isinstance(status, int) else None
-
-
-def _pause(why: Exception, tried: int, network: type[Exception], patient: bool) -> float | None:
-    """Seconds to wait before another try, or None when it would not help.
-
-    An upload that failed inside the client (RuntimeError around the cause) was repeated there already.
-    """
-    wait = min(_FIRST_WAIT * 2 ** (tried - 1), _LONGEST_WAIT)
-    status = _status(why)
-    if status in _AGAIN:
-        asked = _retry_after(why)
-        return None if asked is not None and asked > _LONGEST_WAIT else wait if asked is None else asked
-    broken = status is None and isinstance(why, network | ConnectionError | TimeoutError)
-    return wait if broken and patient else None
-
-
-def _retry_after(why: Exception) -> float | None:
-    """What the server asked for, in seconds: Retry-After, or the `t` of the Hub's RateLimit header."""
-    headers = getattr(getattr(why, "response", None), "headers", {})
-    found = re.search(r"r\s*=\s*0\s*;\s*t\s*=\s*(\d+)", headers.get("RateLimit", ""))
-    seconds = found[1] if found else headers.get("Retry-After", "")
-    return float(seconds) if re.fullmatch(r"\d+", seconds) else None
-
-
-@contextmanager
-def _without_bars() -> Iterator[None]:
-    """The client draws bars of its own; progress is told in one place here."""
-    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
-
-    if are_progress_bars_disabled():
-        yield
-        return
-    disable_progress_bars()
-    try:
-        yield
-    finally:
-        enable_progress_bars()

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 # records and their pixels -> (N, 3, S, S) float perturbations in [0, 1] pixel units, at the poison's working size S
 Perturb = Callable[[Sequence[Record], Sequence[Pixels]], "Tensor"]
 
+# a record's id, its original's digest and its class's name -> what an earlier release made of it, if that may stay
+Kept = Callable[[str, str, "str | None"], "tuple[Row, bytes] | None"]
+
 _CHUNK_IMAGES, _CHUNK_BYTES = 256, 64 << 20  # decoded pictures held at once
 
 
@@ -62,6 +65,7 @@ class Row:
     p999: float
     psnr: float | None  # None: nothing changed
     opt_out: bool = False  # whether the file says plus:DataMining
+    of: str | None = None  # name of the class whose pattern it has; None where there are no labels
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,10 @@ class Built:
     def lost(self) -> list[Skipped]:
         """Images that are not in the release; files that never were images are no gap."""
         return [item for item in self.skipped if item.image]
+
+    def without_opt_out(self) -> int:
+        """Images whose container holds no XMP."""
+        return sum(not row.opt_out for row in self.rows)
 
     def rms(self) -> float:
         """Root mean square of the change of pixel values over all images, each counted once, in grey levels."""
@@ -131,8 +139,11 @@ def build(
     staging: Path,
     marks: Path,
     tell: Callable[[int, int], None] = lambda done, of: None,
+    kept: Kept | None = None,
 ) -> Built:
     """Writes the protected data of `source` under `staging`; shards that have a done-mark in `marks` are not repeated.
+
+    kept: finds images that an earlier release made; they are copied and not made again.
 
     Unreadable images become Skipped. Raises OSError when the disk fails: what is done stays done.
     """
@@ -148,7 +159,7 @@ def build(
         for shard in formats.shards(source, settings.layout):
             mark = marks / f"{shard.index:06d}.json"
             if not _is_done(mark, staging):
-                made, lost = build_shard(source, shard, perturb, settings, staging, module.write, pool)
+                made, lost = build_shard(source, shard, perturb, settings, staging, module.write, pool, kept)
                 written = [row.id for row in made]
                 beside, left = sidecars.carry(source, shard, written, settings.layout, settings.metadata, staging)
                 _write_mark(mark, staging, made, lost + left, beside)
@@ -186,22 +197,24 @@ def build_shard(
     staging: Path,
     write: Callable[[Path, Shard, Source, Iterator[Item]], list[Placed]],
     pool: ThreadPoolExecutor,
+    kept: Kept | None = None,
 ) -> tuple[list[Row], list[Skipped]]:
     """Protects one shard and gives each image to `write`: what was written, and what could not be protected."""
-    made: dict[str, tuple[Made, str]] = {}
+    made: dict[str, tuple[Made, str, str | None]] = {}
     skipped: list[Skipped] = []
 
     def items() -> Iterator[Item]:
-        for chunk in _chunks(source, shard.records, settings, skipped):
-            deltas = perturb([record for record, _, _ in chunk], [picture.pixels for _, picture, _ in chunk])
-            jobs = [pool.submit(make, picture, d, settings) for (_, picture, _), d in zip(chunk, deltas, strict=True)]
-            for (record, _, digest), job in zip(chunk, jobs, strict=True):
+        for chunk in _chunks(source, shard.records, settings, skipped, kept):
+            new = [(record, found) for record, found, _ in chunk if isinstance(found, Picture)]
+            deltas = perturb([record for record, _ in new], [picture.pixels for _, picture in new]) if new else ()
+            jobs = {r.id: pool.submit(make, picture, d, settings) for (r, picture), d in zip(new, deltas, strict=True)}
+            for record, found, digest in chunk:
                 try:
-                    done = job.result()
+                    done = jobs[record.id].result() if isinstance(found, Picture) else found
                 except ImageError as why:
                     skipped.append(Skipped(record.id, str(why)))
                     continue
-                made[record.id] = (replace(done, data=b""), digest)
+                made[record.id] = (replace(done, data=b""), digest, _class_of(source, record))
                 yield Item(record, done.data, imageio.suffix_for(record.id, done.container))
 
     placed = write(staging, shard, source, items())
@@ -209,20 +222,22 @@ def build_shard(
 
 
 def _chunks(
-    source: Source, records: Sequence[Record], settings: Settings, skipped: list[Skipped]
-) -> Iterator[list[tuple[Record, Picture, str]]]:
-    """Decoded pictures, as many as may be held at once; those that cannot be decoded go to `skipped`."""
-    chunk: list[tuple[Record, Picture, str]] = []
+    source: Source, records: Sequence[Record], settings: Settings, skipped: list[Skipped], kept: Kept | None
+) -> Iterator[list[tuple[Record, Picture | Made, str]]]:
+    """Decoded pictures, or what is kept of them, as many as may be held at once; undecodable ones go to `skipped`."""
+    chunk: list[tuple[Record, Picture | Made, str]] = []
     held = 0
     for record in records:
         try:
             data = source.read(record)
-            picture = imageio.decode(data, record.id, settings.max_pixels)
+            digest = hashlib.sha256(data).hexdigest()
+            there = kept(record.id, digest, _class_of(source, record)) if kept else None
+            found = _as_made(*there) if there else imageio.decode(data, record.id, settings.max_pixels)
         except ImageError as why:
             skipped.append(Skipped(record.id, str(why)))
             continue
-        chunk.append((record, picture, hashlib.sha256(data).hexdigest()))
-        held += picture.nbytes()
+        chunk.append((record, found, digest))
+        held += found.nbytes() if isinstance(found, Picture) else len(found.data)
         if len(chunk) >= _CHUNK_IMAGES or held >= _CHUNK_BYTES:
             yield chunk
             chunk, held = [], 0
@@ -230,9 +245,18 @@ def _chunks(
         yield chunk
 
 
-def _row(place: Placed, made: Made, digest: str) -> Row:
+def _class_of(source: Source, record: Record) -> str | None:
+    return None if source.classes is None or record.label is None else source.classes[record.label]
+
+
+def _as_made(row: Row, data: bytes) -> Made:
+    psnr = math.inf if row.psnr is None else row.psnr
+    return Made(data, imageio.sniff(data[:32]), row.lossless, row.linf, row.p999, psnr, row.opt_out)
+
+
+def _row(place: Placed, made: Made, digest: str, of: str | None) -> Row:
     psnr = round(made.psnr, 2) if math.isfinite(made.psnr) else None
-    return Row(place.id, place.path, place.row, digest, made.lossless, made.linf, made.p999, psnr, made.opt_out)
+    return Row(place.id, place.path, place.row, digest, made.lossless, made.linf, made.p999, psnr, made.opt_out, of)
 
 
 def _write_mark(

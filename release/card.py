@@ -143,7 +143,7 @@ def _require_true(infos: Any, splits: Mapping[str, int]) -> None:
 
 def _parts(text: str) -> tuple[dict[str, Any], str]:
     """Front matter and body. Raises UsageError when the one is no YAML mapping."""
-    import yaml
+    import yaml  # type: ignore[import-untyped]  # slow to import, and only a merge needs it
 
     found = _FRONT.match(text)
     if not found:

@@ -99,7 +99,8 @@ def forecast(document: dict[str, Any]) -> None:
     if document["sidecars"]:
         say(f"  {document['sidecars']:,} sidecars to copy where nothing of an original is in them.")
     for item in document["probe"]["unprotectable"][:5]:
-        say(f"  of {document['probe']['images']} tried: {item['id']}: {item['reason']}")
+        named = "" if item["id"] in item["reason"] else f"{item['id']}: "
+        say(f"  of {document['probe']['images']} tried: {named}{item['reason']}")
     for stage, words in _STAGES.items():
         say(f"{words}: " + ("unknown before the run" if seconds[stage] is None else f"about {seconds[stage]:,.0f} s"))
     if not document["probe"]["exact"]:
@@ -134,11 +135,11 @@ def verification(document: dict[str, Any]) -> None:
         f"{len(protocol['seeds'])} seeds; tested on {protocol['test_images']:,} clean images",
         title_justify="left",
     )
-    for heading in ("trained on", "peak accuracy", "epoch chosen", "final accuracy", "epochs to loss 0.5"):
+    for heading in ("trained on", "peak accuracy", "final accuracy", "epochs to loss 0.5"):
         table.add_column(heading, justify="left" if heading == "trained on" else "right")
 
     def row(words: str, arm: dict[str, Any], epochs: str = "") -> None:
-        table.add_row(words, _stat(arm["peak"]), _stat(arm.get("selected")), _stat(arm["final"]), epochs)
+        table.add_row(words, _stat(arm["peak"]), _stat(arm["final"]), epochs)
 
     for name, arm in document["arms"].items():
         noise = f" ±{protocol['noise_levels']}" if name == "noise" and "noise_levels" in protocol else ""
@@ -160,6 +161,10 @@ def verification(document: dict[str, Any]) -> None:
         f"Relative accuracy drop {drop['mean']:.0%} (95 % interval {drop['low']:.0%} to {drop['high']:.0%}); "
         f"guessing gives {protocol['chance']:.0%}."
     )
+    chosen = {_ARMS[name]: arm["selected"] for name, arm in document["arms"].items() if arm.get("selected")}
+    if chosen:
+        shares = ", ".join(f"{words} {_stat(stat)}" for words, stat in chosen.items())
+        out.print(f"With the epoch chosen on other clean images: {shares}.")
     out.print(document["verdict"] + " " + document["worst_case"]["words"], markup=False)
     if document.get("within_noise"):
         out.print(f"No difference beyond noise: {', '.join(document['within_noise'])}.", markup=False)
@@ -226,9 +231,7 @@ def pushed(document: dict[str, Any]) -> None:
 _ARMS = {"clean": "originals", "noise": "with random noise", "protected": "protected copy"}
 
 
-def _stat(stat: dict[str, Any] | None) -> str:
-    if stat is None:
-        return ""
+def _stat(stat: dict[str, Any]) -> str:
     spread = f" ± {stat['std']:.1%}" if stat["std"] is not None else ""
     return f"{stat['mean']:.1%}{spread}"
 

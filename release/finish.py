@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from release import figures, formats, gallery, layout, plots
+from release import croissant, figures, formats, gallery, layout, plots
 from release.build import Built, Settings
 from release.facts import Facts, Measured
 from release.manifest import utc_now
@@ -45,6 +45,7 @@ def finish(
             "created": facts.created,
             "source": source.spec,
             "settings": vars(settings),
+            "without_opt_out": built.without_opt_out(),
             "versions": dict(facts.versions),
             "skipped": [vars(item) for item in built.skipped],
             **told.receipt,
@@ -52,7 +53,7 @@ def finish(
     )
     try:
         plots.write(owner.owner / layout.PLOTS, facts)
-        seal(staging, owner.owner, facts)
+        seal(staging, owner.owner, croissant.add(staging, facts))
         publish(staging, out, told.overwrite)
         finished(owner.owner)
     except OSError as why:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from release import layout
 from release.build import Perturb, Settings, build_shard
 from release.formats import Item, Placed, Shard
 from unlearnable import imageio
@@ -84,30 +85,30 @@ def probe(
 def document(
     source: Source,
     out: Path,
-    owner: Path,
     settings: Settings,
-    method: str | None,
     probes: dict[str, Probe],
     missed: Sequence[Skipped],
+    method: str | None,
     learn: float | None,
-    verify: float | None,
     exact: bool,
+    verified: bool,
 ) -> dict[str, Any]:
-    """The document of `protect --dry-run --json`. learn, verify: seconds of these stages, None where unknown.
+    """The document of `protect --dry-run --json`.
 
-    exact: the probe ran the method itself; else writing may take longer than it says.
+    learn: seconds before writing, None where unknown; exact: the probe ran the method itself, else writing may take
+    longer than it says; verified: victims will be trained, for a time that is not foreseen here.
     """
     images = sum(each.images for each in probes.values())
     writing = sum(each.whole(each.seconds) for each in probes.values())
     space = round(sum(each.whole(each.made_bytes) for each in probes.values()))
     finish = min(_GALLERY, images) * writing / images
-    seconds = {"learn": learn, "write": writing, "verify": verify, "finish": finish}
+    seconds = {"learn": learn, "write": writing, "verify": None if verified else 0.0, "finish": finish}
     free = shutil.disk_usage(out.parent).free
     skipped = Counter((item.reason, item.image) for item in source.skipped)
     return {
         "dry_run": True,
         "release": str(out),
-        "owner": str(owner),
+        "owner": str(layout.owner_folder(out)),
         "source": {"name": source.spec, "kind": source.kind, "classes": len(source.classes or ()) or None},
         "layout": settings.layout,
         "method": method,

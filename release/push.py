@@ -90,16 +90,16 @@ def push(
 def require_choice(public: bool, yes: bool, gated: str | None) -> None:
     """Raises UsageError for settings that are not asked for clearly."""
     if gated not in (None, *GATES):
-        raise UsageError(f"--gated is one of {', '.join(GATES)}, not {gated!r}.")
+        raise UsageError(f"--gated is one of {', '.join(GATES)}, not {gated!r}.", "Leave it out for manual.")
     if public and not yes:
         raise UsageError("--public lets everybody find the release, and copies cannot be called back.", "Add --yes.")
 
 
-def require_target(repo: str) -> None:
-    """For `protect --push`, before its work: a token that may write, and a repository that has no data yet."""
+def require_target(repo: str, grown: bool = False) -> None:
+    """For `protect --push`, before its work: a token that may write, and a repository without data, unless it grows."""
     remote = Remote(repo)
     remote.require_writer()
-    look = remote.look()
+    look = None if grown else remote.look()
     if look is not None:
         _require_ours(remote, look, {}, public=False)
 

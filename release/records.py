@@ -91,6 +91,17 @@ def asked(spec: str, listing: Sequence[Any], options: dict[str, Any]) -> dict[st
 
 
 def read_receipt(out: Path) -> tuple[dict[str, Any], Path]:
+    """The receipt of a finished release with its parts, and its state folder. Raises UsageError when there is none."""
+    receipt, state = receipt_of(out)
+    if receipt["parts"] is None:
+        raise UsageError(
+            "This release was made with --verify none, so no images were held out to test on.",
+            "Protect again with --verify quick --overwrite.",
+        )
+    return receipt, state
+
+
+def receipt_of(out: Path) -> tuple[dict[str, Any], Path]:
     """The receipt of a finished release and the state folder it lies in. Raises UsageError when there is none."""
     owner = layout.owner_folder(out)
     waiting = owner / layout.UNFINISHED / layout.RECEIPT
@@ -98,13 +109,8 @@ def read_receipt(out: Path) -> tuple[dict[str, Any], Path]:
         finished(owner)  # the machine stopped between the release's last step and this one
     path = owner / layout.STATE / layout.RECEIPT
     if not path.exists():
-        raise UsageError(f"{path} is not there.", "Verification needs the owner folder that `protect` made.")
+        raise UsageError(f"{path} is not there.", "This needs the owner folder that `protect` made.")
     receipt: dict[str, Any] = _read_json(path)
-    if receipt["parts"] is None:
-        raise UsageError(
-            "This release was made with --verify none, so no images were held out to test on.",
-            "Protect again with --verify quick --overwrite.",
-        )
     return receipt, path.parent
 
 

@@ -16,7 +16,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_pictures import SHARED
-from PIL import Image, features
+from PIL import Image, TiffImagePlugin, features
 
 from release import build
 from release.build import Made, Settings
@@ -240,6 +240,25 @@ def test_16_bit_colour_tiff_is_read_and_written_by_others_too() -> None:
     assert b"DMI-PROHIBITED" in other.info["xmp"]
 
 
+@pytest.mark.parametrize("order", ["II", "MM"])
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_16_bit_tiff_of_either_byte_order_is_read_whole(order: str, packed: bool, channels: int) -> None:
+    deep = noise((21, 17, channels), 8, np.uint16)
+    body = deep.astype("<u2" if order == "II" else ">u2").tobytes()
+    body = zlib.compress(body) if packed else body
+    page = TiffImagePlugin.ImageFileDirectory_v2(prefix=order.encode())
+    page[256], page[257], page[258], page[259] = 17, 21, (16,) * channels, 8 if packed else 1
+    page[262], page[273], page[277], page[278], page[279] = 1 if channels == 1 else 2, 0, channels, 21, len(body)
+    if channels == 4:
+        page[338] = 2
+    out = io.BytesIO()
+    page.save(out)
+    out.write(body)
+    assert (decoded(out.getvalue()).deep == deep).all()
+    assert protected(out.getvalue()).container == "TIFF"
+
+
 def test_16_bits_become_8_only_where_the_owner_asks_for_jpeg_or_webp() -> None:
     data = deep_png(noise((24, 24, 3), 5, np.uint16))
     assert protected(data).container == "PNG"
@@ -331,6 +350,14 @@ def test_a_gif_becomes_png_and_an_animated_one_only_when_asked() -> None:
     assert protected(moving, "jpeg").container == "PNG", "JPEG holds no frames"
 
 
+def test_a_frame_that_outgrows_the_picture_is_damage_and_no_bomb() -> None:
+    images = [Image.fromarray(noise((20, 24, 3), s)) for s in range(2)]
+    data = bytearray(saved(images[0], "GIF", save_all=True, append_images=images[1:]))
+    second = data.rfind(b"\x2c\0\0\0\0\x18\0\x14\0")
+    data[second + 5 : second + 9] = struct.pack("<HH", 3000, 3000)
+    refused(bytes(data), "larger than the picture")
+
+
 def test_every_page_of_a_tiff_is_protected_whatever_its_kind() -> None:
     colour, grey, deep = smooth(), smooth(30, 20)[:, :, 0], noise((25, 19), 4, np.uint16)
     inks = noise((18, 22, 4), 6)
@@ -354,8 +381,6 @@ def test_every_page_of_a_tiff_is_protected_whatever_its_kind() -> None:
 def test_a_preview_page_does_not_survive() -> None:
     photo, small = smooth(), smooth(10, 14, 9)
     out = io.BytesIO()
-    from PIL import TiffImagePlugin
-
     with TiffImagePlugin.AppendingTiffWriter(out, new=True) as writer:
         for pixels, kind in ((photo, 0), (small, 1)):
             writer.write(saved(Image.fromarray(pixels), "TIFF", tiffinfo={254: kind}))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -29,8 +30,10 @@ def data(out: Path) -> dict[str, bytes]:
     return {str(p.relative_to(out)): p.read_bytes() for p in sorted((out / "data").rglob("*")) if p.is_file()}
 
 
-def kill_and_resume(tmp_path: Path, moments: list[float], classes: int = 3, each: int = 40) -> None:
+def kill_and_resume(tmp_path: Path, moments: list[float], classes: int = 3, each: int = 40, pack: str = "") -> None:
     source, key = write_tree(tmp_path / "pictures", classes, each), tmp_path / "key"
+    if pack:
+        source = Path(shutil.make_archive(str(tmp_path / "packed"), pack, source))
     key.write_text(KEY)
     whole = tmp_path / "whole"
     started = time.monotonic()
@@ -66,3 +69,10 @@ def test_killed_while_writing_it_resumes(tmp_path: Path) -> None:
 def test_killed_at_many_random_moments_it_resumes(tmp_path: Path) -> None:
     rng = random.Random(0)
     kill_and_resume(tmp_path, [rng.uniform(0.3, 1.05) for _ in range(12)])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pack", ["zip", "tar", "gztar"])
+def test_killed_on_an_archive_it_resumes(tmp_path: Path, pack: str) -> None:
+    rng = random.Random(1)
+    kill_and_resume(tmp_path, [rng.uniform(0.3, 1.05) for _ in range(4)], pack=pack)

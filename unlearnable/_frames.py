@@ -19,8 +19,11 @@ def read(image: ImageFile.ImageFile) -> tuple[list[Pixels], Motion]:
     """Every frame over the whole canvas, (H, W, 3 or 4) uint8, and the timing. Transparency none uses is left out."""
     frames: list[Pixels] = []
     times: list[float] = []
+    size = image.size
     for number in range(getattr(image, "n_frames", 1)):
         image.seek(number)
+        if image.size != size:  # the limit was held against this one
+            raise ValueError(f"frame {number + 1} is larger than the picture")
         image.load()
         # of an animation, the red of a transparent pixel is nothing that anybody stored
         frames.append(np.asarray(image.convert("RGBA")))

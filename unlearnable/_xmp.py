@@ -8,6 +8,7 @@ it); such properties are dropped alone. A packet that cannot be read is dropped 
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable
 from xml.dom import minidom
@@ -71,15 +72,25 @@ def without_places(packet: bytes) -> bytes | None:
 
 def opted_out(packet: bytes | None) -> bytes:
     """The packet with the opt-out; a fresh one where there is none, or where it would grow too large."""
-    root = _parsed(packet) if packet else None
-    if root is None:
-        root = _parsed(_EMPTY.encode())
-        assert root is not None
+    if packet is None:
+        return _fresh()
+    root = _parsed(packet)
+    return (_merged(root) if root is not None else None) or _fresh()
+
+
+@functools.cache  # of small pictures, making it again would take as long as compressing them
+def _fresh() -> bytes:
+    root = _parsed(_EMPTY.encode())
+    made = _merged(root) if root is not None else None
+    assert made is not None
+    return made
+
+
+def _merged(root: minidom.Element) -> bytes | None:
     rdf = root.getElementsByTagNameNS(_RDF, "RDF") or [root]
     first = next((n for n in rdf[0].childNodes if n.nodeName.endswith("Description")), None)
     about = first.getAttributeNS(_RDF, "about") if isinstance(first, minidom.Element) else ""
-    merged = _written(root, lambda name, _: name == (_PLUS, "DataMining"), statement=about)
-    return merged if merged is not None else opted_out(None)
+    return _written(root, lambda name, _: name == (_PLUS, "DataMining"), statement=about)
 
 
 def _parsed(packet: bytes) -> minidom.Element | None:

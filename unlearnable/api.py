@@ -13,7 +13,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from release import build, forecast, formats, layout, records
+from release import build, forecast, formats, growth, layout, records
 from release import preview as contact
 from release.build import Built, Settings
 from release.check import check as check_release
@@ -25,9 +25,10 @@ from unlearnable import budget, craft, imageio, params, rehearsal, study
 from unlearnable.clock import Clock
 from unlearnable.craft import Crafter
 from unlearnable.device import describe, pick
-from unlearnable.errors import BELOW_MIN_DROP, FINISHED_WITH_SKIPS, IntegrityError, UsageError, disk_error
+from unlearnable.errors import IntegrityError, UsageError, disk_error
+from unlearnable.errors import outcome as exit_code
 from unlearnable.keys import Key
-from unlearnable.learn import context_of, learn
+from unlearnable.learn import context_of, learn, learn_again
 from unlearnable.listing import described as methods
 from unlearnable.options import Options
 from unlearnable.sources import open_source
@@ -57,14 +58,18 @@ def protect(source: str, out: str | Path, options: Options | None = None, *, tel
     images, settings = _opened(source, out, options)
     listing = [(record.id, record.label, record.size) for record in images.records]
     asked = records.asked(source, listing, options.deciding())
-    owner = records.open_owner(out, asked, options.key, options.overwrite)
-
-    crafter, learned, choice = learn(images, options, owner.key, owner.state / layout.FIT, tell)
-    if choice:
-        owner.write_json(layout.AUTO, asdict(choice))
+    before = growth.reopen(out, asked["options"]) if options.grow else None
+    owner = records.open_owner(out, asked, options.key, options.overwrite or options.grow)
+    fitted, kept = owner.state / layout.FIT, before.hand_over(owner.state) if before else None
+    if before:
+        crafter, learned = learn_again(images, options, owner.key, fitted, before.parts, tell)
+    else:
+        crafter, learned, choice = learn(images, options, owner.key, fitted, tell)
+        if choice:
+            owner.write_json(layout.AUTO, asdict(choice))
     clock.lap("learn")
     staging = layout.staging_folder(out)
-    built = _build(images, crafter, settings, staging, owner.state / layout.SHARDS, tell)
+    built = _build(images, crafter, settings, staging, owner.state / layout.SHARDS, kept, tell)
     clock.lap("write")
     verification = owner.read_json(layout.VERIFICATION)
     if verification is None and learned is not None and options.verify != "none":
@@ -95,9 +100,8 @@ def plan_run(source: str, out: str | Path, options: Options | None = None, *, te
     key = Key.load(options.key) if options.key else Key.new()
     tried = rehearsal.forecast(images, options, key, tell)
     probes, missed = forecast.probe(images, forecast.chosen(images), tried.crafter, settings)
-    verifying = 0.0 if options.verify == "none" else None
-    plain = (images, out, layout.owner_folder(out), settings, tried.method, probes, missed)
-    return forecast.document(*plain, learn=tried.seconds, verify=verifying, exact=tried.exact)
+    known = (tried.method, tried.seconds, tried.exact, options.verify != "none")
+    return forecast.document(images, out, settings, probes, missed, *known)
 
 
 def preview(
@@ -114,16 +118,6 @@ def preview(
     facts = (("Source", source), ("Method", method), ("Budget in grey levels", str(settings.levels)))
     contact.write(out, contact.sheet(shown) if out.suffix == ".png" else contact.page(shown, facts, tried.note))
     return {"preview": str(out), "method": method, "images": len(shown), "note": tried.note}
-
-
-def exit_code(document: dict[str, Any], min_drop: float | None) -> int:
-    """0, 3 (images skipped) or 4 (protection below `min_drop`) for a document of `protect`; 4 comes first."""
-    verification = document["verification"]
-    if min_drop is not None and (
-        verification is None or verification["worst_case"]["relative_accuracy_drop"]["low"] < min_drop
-    ):
-        return BELOW_MIN_DROP
-    return FINISHED_WITH_SKIPS if document["images"]["skipped"] else 0
 
 
 def verify(
@@ -159,15 +153,8 @@ def verify(
     images = open_source(source or receipt["source"], **receipt["reading"])
     key = Key.load(layout.owner_folder(root) / layout.KEY)
     crafter = craft.load(state / layout.FIT, context_of(images, key, receipt["eps"], 1, 1))
-    learned = study.again(
-        images,
-        receipt["parts"],
-        receipt["parts"]["how"],
-        crafter.context.size,
-        crafter.labeller,
-        crafter.independent,
-        tell,
-    )
+    parts, size = receipt["parts"], crafter.context.size
+    learned = study.again(images, parts, parts["how"], size, crafter.labeller, crafter.independent, tell)
     built = build.read_rows(state / layout.SHARDS)
     seen = _evidence(root, settings, asked, crafter, learned, built, tell)
     kept = Cells(state / layout.CELLS, fresh)
@@ -188,7 +175,7 @@ def refuse(source: str, out: Path, options: Options) -> None:
     if options.layout != "auto":
         formats.load(options.layout)
     require_apart(source, out)
-    require_replaceable(out, options.overwrite)
+    require_replaceable(out, options.overwrite or options.grow)
     if not out.resolve().parent.is_dir():
         raise UsageError(f"The folder {out.parent} does not exist.", "Make it first.")
 
@@ -216,9 +203,17 @@ def _settings(source: Source, options: Options) -> Settings:
     return Settings(*made, opt_out=options.opt_out, max_pixels=options.max_pixels)
 
 
-def _build(source: Source, crafter: Crafter, settings: Settings, staging: Path, marks: Path, tell: Tell) -> Built:
+def _build(
+    source: Source,
+    crafter: Crafter,
+    settings: Settings,
+    staging: Path,
+    marks: Path,
+    kept: build.Kept | None,
+    tell: Tell,
+) -> Built:
     try:
-        built = build.build(source, crafter, settings, staging, marks, lambda done, of: tell("writing", done, of))
+        built = build.build(source, crafter, settings, staging, marks, lambda n, of: tell("writing", n, of), kept)
     except OSError as why:
         raise disk_error(why, staging) from why
     if not built.rows:
@@ -304,5 +299,5 @@ def _told(
         licence=options.licence,
         contact=options.contact,
         disclose=options.disclose,
-        overwrite=options.overwrite,
+        overwrite=options.overwrite or options.grow,
     )

@@ -106,6 +106,21 @@ def fit(
     return Crafter(method, state, replace(context, train_surrogate=None), labeller, view)
 
 
+def extended(crafter: Crafter, classes: tuple[str, ...]) -> Crafter:
+    """The same for more classes; patterns that exist stay. Raises UsageError when the method cannot add any."""
+    poison = registry.load("poisons", crafter.method.name)
+    context = replace(crafter.context, classes=classes)
+    if hasattr(poison, "extend"):
+        return replace(crafter, context=context, state=poison.extend(crafter.state, crafter.method.params, context))
+    if crafter.method.needs_labels or crafter.method.trains:
+        new = ", ".join(repr(name) for name in classes[len(crafter.context.classes) :][:5])
+        raise UsageError(
+            f"{crafter.method.name} cannot add the new classes {new} to what it was fitted on.",
+            "Protect everything anew: --overwrite in place of --grow.",
+        )
+    return replace(crafter, context=context)
+
+
 def save(crafter: Crafter, path: Any) -> None:
     """Everything that a rerun needs to make the same perturbations; written whole or not at all. Tensors and plain data."""
     labeller, independent = (each.state() if each else None for each in (crafter.labeller, crafter.independent))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 from pathlib import Path
+from typing import Any
 
 
 class UnlearnableError(Exception):
@@ -65,3 +66,13 @@ def disk_error(why: OSError, where: Path) -> UnlearnableError:
 FINISHED_WITH_SKIPS = 3
 BELOW_MIN_DROP = 4
 INTERRUPTED = 130
+
+
+def outcome(document: dict[str, Any], min_drop: float | None) -> int:
+    """0, 3 (images skipped) or 4 (protection below `min_drop`) for a document of `protect`; 4 comes first."""
+    verification = document["verification"]
+    if min_drop is not None and (
+        verification is None or verification["worst_case"]["relative_accuracy_drop"]["low"] < min_drop
+    ):
+        return BELOW_MIN_DROP
+    return FINISHED_WITH_SKIPS if document["images"]["skipped"] else 0

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from unlearnable import auto, craft, looks, params, study
 from unlearnable.craft import Crafter, Method
 from unlearnable.device import pick
+from unlearnable.errors import UsageError
 from unlearnable.keys import Key
 from unlearnable.options import Options
 from unlearnable.study import Study, Tell
@@ -45,6 +47,40 @@ def learn(
     if saved is not None:
         craft.save(crafter, saved)
     return crafter, learned, choice
+
+
+def learn_again(
+    source: Source, options: Options, key: Key, saved: Path, parts: dict[str, Any] | None, tell: Tell
+) -> tuple[Crafter, Study | None]:
+    """What the first run learned, kept at `saved`, for a source that has changed since; patterns for new classes are added.
+
+    The source's labels are numbered anew: old classes keep their numbers, new ones follow. Nothing is learned of new
+    images, and the verdict is read on those that were held out at first. Raises UsageError where the method cannot grow.
+    """
+    context = replace(context_of(source, key, options.levels, 1, options.clusters), device=str(pick(options.device)))
+    crafter = craft.load(saved, context)
+    if (source.classes is None) != (crafter.labeller is not None):
+        raise UsageError(f"{source.spec} had labels when it was first protected, or has them only now.", _ANEW)
+    if source.classes is not None:
+        known = crafter.context.classes
+        added = tuple(name for name in source.classes if name not in known)
+        if added:
+            crafter = craft.extended(crafter, (*known, *added))
+            craft.save(crafter, saved)
+        number = {name: index for index, name in enumerate(crafter.context.classes)}
+        named = [None if record.label is None else source.classes[record.label] for record in source.records]
+        pairs = zip(source.records, named, strict=True)
+        source.records = [replace(record, label=None if name is None else number[name]) for record, name in pairs]
+        source.classes = crafter.context.classes
+    if options.verify == "none":
+        return crafter, None
+    if parts is None:
+        raise UsageError("The first run held no images out to test on.", "Use --verify none, or --overwrite.")
+    size, labeller, independent = crafter.context.size, crafter.labeller, crafter.independent
+    return crafter, study.again(source, parts, parts["how"], size, labeller, independent, tell)
+
+
+_ANEW = "Protect everything anew: --overwrite in place of --grow."
 
 
 def context_of(source: Source, key: Key, levels: int, size: int, clusters: int) -> Context:

@@ -15,7 +15,7 @@ _CHOICES = {
 }
 _PROTOCOLS = ("quick", "paper", "none")  # of verify; or a TOML file
 # options that touch neither bytes nor figures: a rerun with others of these is still the same job
-_OUTSIDE = ("overwrite", "workers", "min_drop", "force")
+_OUTSIDE = ("overwrite", "workers", "min_drop", "force", "grow")
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,7 @@ class Options:
     auto_seconds: float = 60.0
     min_drop: float | None = None
     overwrite: bool = False
+    grow: bool = False  # into the finished release: what is new, changed or was skipped
     force: bool = False  # protect what is protected already
     name: str | None = None
     licence: str | None = None

@@ -51,24 +51,22 @@ def forecast(source: Source, options: Options, key: Key, tell: Tell) -> Rehearsa
         if exact
         else replace(options, method=None, preset=STAND_IN, set={}, eps=min(options.levels, budget.MAX_LEVELS))
     )
-    whole = _studied(source, options)
+    started = time.perf_counter()
+    view, working = looks.view_size(source)
+    fixed = time.perf_counter() - started
+    whole: list[Record] = []  # what is decoded before anything is written
+    if source.classes is None or options.verify != "none":
+        whole = sample(source, "quick" if options.verify == "none" else options.verify, photos=view != working)
     few = part(source, [whole[i] for i in looks.evenly(range(len(whole)), _PART)]) if whole else source
     started = time.perf_counter()
     crafter, learned, _ = learn(few, replace(chosen, verify="none"), key, None, tell)
     if whole and learned is None:  # with labels, a study is reading alone
-        looks.look(few, few.records, crafter.context.size)
+        looks.look(few, few.records, view)
     took = time.perf_counter() - started
     share = sum(record.size for record in whole) / max(1, sum(record.size for record in few.records)) if whole else 1.0
     doubled = 2 if source.classes is None and options.verify != "none" else 1  # a second, independent clustering
-    return Rehearsal(crafter, options.preset or asked, exact, took * share * doubled if exact else None)
-
-
-def _studied(source: Source, options: Options) -> list[Record]:
-    """The records that `protect` decodes before it writes; none where it needs no study."""
-    if source.classes is not None and options.verify == "none":
-        return []
-    view, working = looks.view_size(source)
-    return sample(source, "quick" if options.verify == "none" else options.verify, photos=view != working)
+    seconds = fixed + max(0.0, took - fixed) * share * doubled if exact else None
+    return Rehearsal(crafter, options.preset or asked, exact, seconds)
 
 
 def preview(source: Source, options: Options, key: Key, tell: Tell) -> Rehearsal:

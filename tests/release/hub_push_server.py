@@ -103,6 +103,7 @@ def running() -> Iterator[Hub]:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    wbufsize = -1  # an answer leaves in one piece: in two, each would wait for the other side's word
     hub: Hub
 
     def log_message(self, format: str, *args: object) -> None:
@@ -116,7 +117,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.rfile.read(int(self.headers.get("Content-Length", 0)) // 2)
             self.close_connection = True
             return
-        self.body = self._body()
+        self.body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         self.hub.asked.append((self.command, path, self.body))
         if fault and fault.kind == "status":
             self._answer(fault.status, b"out of order", fault.headers)
@@ -125,16 +126,6 @@ class _Handler(BaseHTTPRequestHandler):
         self._route(path)
 
     do_GET = do_HEAD = do_POST = do_PUT = _any
-
-    def _body(self) -> bytes:
-        if self.headers.get("Transfer-Encoding") != "chunked":
-            return self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        parts = []
-        while size := int(self.rfile.readline(), 16):
-            parts.append(self.rfile.read(size))
-            self.rfile.readline()
-        self.rfile.readline()
-        return b"".join(parts)
 
     def _route(self, path: str) -> None:
         may = self.headers.get("Authorization") == f"Bearer {TOKEN}"
@@ -207,17 +198,13 @@ class _Handler(BaseHTTPRequestHandler):
         return found | ({"lfs": pointer} if path.endswith(LFS_SUFFIXES) else {})
 
     def _paths(self, repo: Repo, found: re.Match[str]) -> None:
-        body = self.body.decode()
-        wanted = json.loads(body)["paths"] if body[:1] == "{" else parse_qs(body).get("paths", [])
-        files = repo.at(found["rev"])
+        wanted, files = parse_qs(self.body.decode()).get("paths", []), repo.at(found["rev"])
         known = [name for name in wanted if name in files or any(path.startswith(f"{name}/") for path in files)]
         self._json([self._entry(files, name) for name in known])
 
     def _commits(self, repo: Repo, found: re.Match[str]) -> None:
-        when = "2026-01-31T12:00:00.000Z"
-        self._json(
-            [{"id": oid, "authors": [], "date": when, "title": "", "message": ""} for oid, _ in reversed(repo.commits)]
-        )
+        facts = {"authors": [], "date": "2026-01-31T12:00:00.000Z", "title": "", "message": ""}
+        self._json([{"id": oid, **facts} for oid, _ in reversed(repo.commits)])
 
     def _refs(self, repo: Repo, found: re.Match[str]) -> None:
         main = {"name": "main", "ref": "refs/heads/main", "targetCommit": repo.commits[-1][0]}

@@ -73,7 +73,9 @@ def test_one_image_is_a_source_by_its_name_or_its_content(tmp_path: Path, name: 
     (tmp_path / name).write_bytes(picture(0))
     (tmp_path / "beside.png").write_bytes(picture(1))
     source = open_source(str(tmp_path / name))
-    assert ids(source) == [name] and source.classes is None and source.read(source.records[0]) == picture(0)
+    assert ids(source) == [name] and source.read(source.records[0]) == picture(0)
+    with pytest.raises(UsageError, match="is one"):
+        open_source(str(tmp_path / name), labels="none")
 
 
 # --- sidecars ---

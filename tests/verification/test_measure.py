@@ -205,7 +205,7 @@ def test_what_a_countermeasure_changes_is_said_in_words_that_fit() -> None:
     found = measure.within_noise(tried, {"a": row(0.21, 0.21), "b": row(0.4, 0.4), "c": row(0.19, 0.2)}, 1000)
     assert found == ["a", "c"]
     worst = measure.worst_of({"one": {"peak": 0.2, "words": "A."}, "two": {"peak": 0.4, "words": "B."}})
-    assert worst == {"peak": 0.4, "victim": "two", "words": "Of the networks, two does best. B."}
+    assert worst == {"peak": 0.4, "victim": "two", "words": "Of the networks, two does best, with 40%. B."}
 
 
 def test_the_epoch_that_is_best_on_the_select_part_is_the_first_of_equals() -> None:

@@ -161,3 +161,13 @@ def test_differ_is_kept_for_what_lies_beyond_noise() -> None:
     assert measure.differ([0.9, 0.91, 0.9], [0.2, 0.22, 0.21], 1000)
     assert not measure.differ([0.50, 0.52], [0.51, 0.53], 1000)
     assert not measure.differ([0.50], [0.53], 200) and measure.differ([0.50], [0.53], 20_000)
+
+
+def test_every_point_of_a_curve_has_its_accuracy_on_the_select_part() -> None:
+    """Countermeasures that add a point, or train a second network beside, keep the two in step."""
+    document = run.run(brief(against=("dfr", "dilution20", "partial60")), evidence(10), CPU)
+    for row in document["against"].values():
+        for arm in row.values():
+            (test,), (chosen,) = arm["curves"]["test_accuracy"], arm["curves"]["select_accuracy"]
+            assert len(test) == len(chosen) and arm["selected"]["runs"][0] in test
+    assert len(document["against"]["dfr"]["clean"]["curves"]["select_accuracy"][0]) == 3

@@ -35,7 +35,7 @@ def evidence() -> Evidence:
 
 
 def small_plan(**changes: object) -> plan.Plan:
-    return replace(plan.make("quick", 120, **changes), recipe=Recipe(epochs=6, batch=16))  # type: ignore[arg-type]
+    return replace(plan.make("quick", 120, victim="tiny", **changes), recipe=Recipe(epochs=6, batch=16))  # type: ignore[arg-type]
 
 
 def test_a_shortcut_lowers_the_protected_arm_and_only_that() -> None:
@@ -48,11 +48,12 @@ def test_a_shortcut_lowers_the_protected_arm_and_only_that() -> None:
 
 def test_the_same_plan_gives_the_same_figures_however_cells_are_scheduled() -> None:
     """Cells run side by side in threads; their figures must not depend on that."""
-    one = run.run(small_plan(seeds=2), evidence(), CPU)
+    short = replace(small_plan(seeds=2), recipe=Recipe(epochs=2, batch=16))
+    one = run.run(short, evidence(), CPU)
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(2)  # then cells share the cores, two at a time
-        two = run.run(small_plan(seeds=2), evidence(), CPU)
+        two = run.run(short, evidence(), CPU)
     finally:
         torch.set_num_threads(before)
     assert one["arms"] == two["arms"]
@@ -94,7 +95,8 @@ def test_a_countermeasure_gets_the_arm_and_the_originals(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(grayscale, "victim", victim)
     given = evidence()
-    run.run(small_plan(seeds=1, against=("grayscale",)), given, CPU)
+    short = replace(small_plan(seeds=1, against=("grayscale",)), recipe=Recipe(epochs=1, batch=16))
+    run.run(short, given, CPU)
     (arm, clean, seed), (protected, also_clean, _) = seen
     assert torch.equal(arm, given.arms["clean"]) and torch.equal(protected, given.arms["protected"]) and seed == 0
     assert torch.equal(clean, given.arms["clean"]) and torch.equal(also_clean, given.arms["clean"])

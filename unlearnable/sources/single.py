@@ -1,17 +1,22 @@
 """One image file.
 
-It has no labels and nothing to group it with, so it gets the pattern of the only class there is; nothing can be verified on
-one image.
+There is nothing to group one image with and nothing to verify on it, so it is its own class: images that are protected one
+at a time with one key get one pattern, which makes them a class to whoever trains on them, and lets who has many of them
+average it out. A folder is better.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from unlearnable.errors import UsageError
 from unlearnable.sources import Options, _tree
 from unlearnable.sources._arrange import FilesSource, arrange
 from unlearnable.sources.folder import read_file
+
+_CLASSES = ("image", "others")  # a pattern by class needs a class that it is not
 
 
 def matches(spec: str) -> bool:
@@ -22,5 +27,10 @@ def matches(spec: str) -> bool:
 
 def open(spec: str, options: Options) -> FilesSource:
     path = Path(spec).expanduser()
+    if options.labels != "auto":
+        raise UsageError(f"--labels is for many images; {spec} is one.", "Leave it out, or give the folder.")
     files = [(path.name, path.stat().st_size)]
-    return arrange(spec, "single", files, [], options, partial(read_file, path.parent))
+    source = arrange(spec, "single", files, [], options, partial(read_file, path.parent))
+    source.classes = _CLASSES
+    source.records = [replace(record, label=0) for record in source.records]
+    return source

@@ -124,7 +124,9 @@ def worst_case(
 def worst_of(victims: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
     """The worst case over several networks: {victim: its worst case} -> that of the highest peak, and which network it is."""
     name = max(victims, key=lambda victim: float(victims[victim]["peak"]))
-    return victims[name] | {"victim": name, "words": f"Of the networks, {name} does best. {victims[name]['words']}"}
+    found = victims[name]
+    words = f"Of the networks, {name} does best, with {found['peak']:.0%}. {found['words']}"
+    return found | {"victim": name, "words": words}
 
 
 def within_noise(arms: dict[str, Any], against: dict[str, Any], test_images: int) -> list[str]:
