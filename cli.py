@@ -268,7 +268,7 @@ def _show(document: dict[str, Any], as_json: bool, how: str) -> None:
 )
 @click.option("--eps", type=int, help="Largest change of a pixel, in grey levels of 255.")
 @click.option("--labels", default="auto", show_default=True, help="auto, folders, none, or a CSV (file_name,label).")
-@click.option("--format", type=click.Choice(["auto", "png", "jpeg", "webp"]), default="auto", show_default=True)
+@click.option("--format", default="auto", show_default=True, help="auto, png, jpeg or webp.")
 @click.option("--quality", type=click.IntRange(50, 100), default=95, show_default=True, help="Of JPEG, always 4:4:4.")
 @click.option("--key", type=click.Path(path_type=Path), help="A key file: the run with it makes the same copies.")
 @click.option("--overwrite", is_flag=True, help="Replace the file that is at --out.")

@@ -11,21 +11,17 @@ import hashlib
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
 
+from release._patience import AGAIN, TRIES, cause, pause, status, without_bars
 from unlearnable.errors import HubError, UnlearnableError, UsageError
 
 T = TypeVar("T")
 
-_TRIES = 6
-_FIRST_WAIT = 1.0  # seconds, doubled each time
-_LONGEST_WAIT = 300.0  # the Hub counts requests in windows of five minutes
-_AGAIN = (408, 429, 500, 502, 503, 504)
 _TOGETHER = 256  # files of which the client asks in one request
 _WRITE_TOKEN = "Make one with write permission on huggingface.co/settings/tokens and run: hf auth login"
 
@@ -70,7 +66,7 @@ class Remote:
         """Asks nothing of the network. Raises UsageError for a name that is none, HubError without a token or offline."""
         from huggingface_hub import HfApi, constants, get_token
         from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-        from huggingface_hub.utils._validators import validate_repo_id
+        from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
         from unlearnable.version import __version__
 
@@ -145,14 +141,14 @@ class Remote:
 
     def read(self, path: str, revision: str) -> bytes:
         """A small file's content, as of a commit; no cache keeps it."""
-        from huggingface_hub.utils._http import get_session, hf_raise_for_status
+        from huggingface_hub.utils import get_session, hf_raise_for_status  # type: ignore[attr-defined]
 
         def fetched() -> bytes:
             headers = {"Authorization": f"Bearer {self._token}"}
             answer = get_session().get(
                 f"{self.url}/resolve/{revision}/{quote(path)}", headers=headers, follow_redirects=True
             )
-            hf_raise_forstatus(answer)
+            hf_raise_for_status(answer)
             content: bytes = answer.content
             return content
 
@@ -212,13 +208,13 @@ class Remote:
 
     def _ask(self, what: str, call: Callable[[], T], *, patient: bool = True) -> T:
         """The call's result, repeated while that may help. `what` completes "The Hub did not ..."."""
-        for tried in range(1, _TRIES + 1):
+        for tried in range(1, TRIES + 1):
             try:
                 return call()
             except (self._network, ConnectionError, TimeoutError, ValueError, RuntimeError) as raised:
                 why = raised
-            wait = pause(why, tried, self._network) if patient or status(cause(why, self._network)) else None
-            if wait is None or tried == _TRIES:
+            wait = pause(why, tried, self._network, patient)
+            if wait is None or tried == TRIES:
                 break
             time.sleep(wait)
         raise self._explained(what, why)
@@ -226,16 +222,16 @@ class Remote:
     def _explained(self, what: str, why: Exception) -> UnlearnableError:
         first = cause(why, self._network)
         code = status(first)
-        if status in (401, 403):
+        if code in (401, 403):
             return HubError(f"The Hub did not {what}: the token does not allow it for {self.name}.", _WRITE_TOKEN)
-        if status in (409, 412):
+        if code in (409, 412):
             return Moved(f"{self.name} was changed by someone else during the push.", "Repeat the command.")
-        if status in _AGAIN:
-            return Busy(f"The Hub did not {what}: it answered {status} again and again.", _LATER)
-        if status is None and isinstance(cause, self._network | ConnectionError | TimeoutError):
-            said = f" ({self.without_secrets(cause)})" if str(cause) else ""
+        if code in AGAIN:
+            return Busy(f"The Hub did not {what}: it answered {code} again and again.", _LATER)
+        if code is None and isinstance(first, self._network | ConnectionError | TimeoutError):
+            said = f" ({self.without_secrets(first)})" if str(first) else ""
             return Busy(f"The Hub cannot be reached to {what}{said}.", f"Is there a network? {_LATER}")
-        return HubError(f"The Hub did not {what} ({self.without_secrets(cause)}).", _LATER)
+        return HubError(f"The Hub did not {what} ({self.without_secrets(first)}).", _LATER)
 
     def without_secrets(self, why: Exception) -> str:
         """The first line of what it says, without the token or anything that looks like one."""

@@ -125,7 +125,7 @@ def make(picture: Picture, delta: Tensor, settings: Settings) -> Made:
     lossless = container not in imageio.LOSSY
     inks = any(page.inks is not None for page in (picture, *picture.more))
     if inks or not lossless:
-        shipped = imageio.decode(data, picture.name, math.inf)
+        shipped = imageio.decode(data, picture.name, limit_megapixels=math.inf)
         protected = [shipped.pixels, *(page.pixels for page in shipped.more)]
     moved = [budget.realised(before, after) for before, after in zip(clean, protected, strict=True)]
     linf, p999, psnr = (worst(of) for worst, of in zip((max, max, min), zip(*moved, strict=True), strict=True))
@@ -232,7 +232,7 @@ def _chunks(
             data = source.read(record)
             digest = hashlib.sha256(data).hexdigest()
             there = kept(record.id, digest, _class_of(source, record)) if kept else None
-            found = _as_made(*there) if there else imageio.decode(data, record.id, settings.max_pixels)
+            found = _as_made(*there) if there else imageio.decode(data, record.id, limit_megapixels=settings.max_pixels)
         except ImageError as why:
             skipped.append(Skipped(record.id, str(why)))
             continue

@@ -167,7 +167,9 @@ def test_interrupted_anywhere_the_same_command_ends_in_the_same_bytes(
     monkeypatch.setattr(build, "_write_mark", real)
     decoded: list[str] = []
     real_read = build.imageio.decode
-    monkeypatch.setattr(build.imageio, "decode", lambda d, name, **k: decoded.append(name) or real_read(d, name, **k))
+    monkeypatch.setattr(
+        build.imageio, "decode", lambda d, name, *a, **k: decoded.append(name) or real_read(d, name, *a, **k)
+    )
     unlearnable.protect(str(tree), out, options)
     assert data(out) == data(whole)
     again = len(decoded) - 60 if stop_after == 4 else len(decoded)  # gallery and view size decode a few more

@@ -169,10 +169,17 @@ def test_only_a_finished_untouched_release_with_the_same_options_grows(tree: Pat
         unlearnable.protect(str(tree), tmp_path / "out", GROW)
 
 
-def test_the_verdict_of_a_grown_release_is_read_on_what_was_held_out_at_first(tmp_path: Path) -> None:
+def test_the_verdict_of_a_grown_release_is_read_on_what_was_held_out_at_first(tmp_path: Path, monkeypatch) -> None:
     tree = write_tree(tmp_path / "pictures", classes=2, each=14)
     options = Options(preset="r16", seeds=1)
-    unlearnable.protect(str(tree), tmp_path / "out", options)
+    proven = unlearnable.protect(str(tree), tmp_path / "out", options)["verification"]
+    read: list[list[str]] = []
+
+    def prove(seen: Any, options: Any, learned: Any, *rest: Any) -> Any:
+        read.append(learned.ids()["test"])
+        return proven
+
+    monkeypatch.setattr(unlearnable.api.prove, "prove", prove)
 
     def parts() -> dict[str, Any]:
         path = layout.owner_folder(tmp_path / "out") / layout.STATE / layout.RECEIPT
@@ -181,7 +188,7 @@ def test_the_verdict_of_a_grown_release_is_read_on_what_was_held_out_at_first(tm
     first = parts()
     draw(tree / "across/100.png", 0, 100)
     document = unlearnable.protect(str(tree), tmp_path / "out", dataclasses.replace(options, grow=True))
-    assert parts() == first and document["verification"]["protocol"]["test_images"] == len(first["test"])
+    assert parts() == first and read == [first["test"]]
     assert document["images"]["protected"] == 29
 
 

@@ -106,6 +106,10 @@ def test_the_command_prints_one_document_or_plain_words(tree: Path, tmp_path: Pa
     words = ["protect", str(tree), str(tmp_path / "out"), "--preset", "r16", "--verify", "none", "--dry-run", "-q"]
     document = json.loads(CliRunner().invoke(cli, [*words, "--json"]).stdout)
     assert document["dry_run"] and document["images"]["total"] == 60
+    text = (Path(__file__).resolve().parents[1] / "docs/output.md").read_text(encoding="utf-8")
+    table = text.partition("## `protect --dry-run`\n")[2].partition("\n## ")[0]
+    cells = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+    assert set(document) == {name.strip(" `") for cell in cells for name in cell.split(",")}, "docs/output.md names all"
     plain = CliRunner().invoke(cli, words)
     assert plain.exit_code == 0
     for line in ("60 images to protect (60 PNG)", "Writing: about", "Memory: about", "Nothing was written."):

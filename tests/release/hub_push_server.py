@@ -13,76 +13,10 @@ import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
 from urllib.parse import parse_qs, unquote, urlparse
 
-TOKEN = "hf_onlyforthetestsofthisproject"
-LFS_SUFFIXES = (".png", ".jpg", ".webp", ".parquet")
-
-
-@dataclass
-class Fault:
-    """What happens instead, `times` times, to a request whose "METHOD /path" matches `pattern`.
-
-    kind: "status"; "drop" (the connection ends in the middle of the body); "lost" (done, but the answer never comes).
-    """
-
-    pattern: str
-    kind: str = "status"
-    status: int = 500
-    headers: dict[str, str] = field(default_factory=dict)
-    times: int = 1
-
-
-@dataclass
-class Repo:
-    private: bool = True
-    gated: object = False
-    commits: list[tuple[str, dict[str, bytes]]] = field(default_factory=list)  # oldest first: id, path -> content
-    tags: list[str] = field(default_factory=list)
-
-    def commit(self, files: dict[str, bytes]) -> str:
-        oid = hashlib.sha1(repr((len(self.commits), sorted(files))).encode()).hexdigest()
-        self.commits.append((oid, files))
-        return oid
-
-    @property
-    def files(self) -> dict[str, bytes]:
-        return self.commits[-1][1]
-
-    def at(self, revision: str) -> dict[str, bytes]:
-        return dict(self.commits).get(revision, self.files)
-
-
-@dataclass
-class Hub:
-    """Its state; tests read and change it as they like. `corrupt` are paths that are listed with a wrong hash."""
-
-    address: str = ""
-    role: str = "write"
-    repos: dict[str, Repo] = field(default_factory=dict)
-    objects: dict[str, bytes] = field(default_factory=dict)
-    faults: list[Fault] = field(default_factory=list)
-    corrupt: set[str] = field(default_factory=set)
-    asked: list[tuple[str, str, bytes]] = field(default_factory=list)  # method, path, body
-    page: int = 1000
-
-    def made(self, name: str, files: dict[str, bytes] | None = None, **facts: Any) -> Repo:
-        self.repos[name] = repo = Repo(**facts)
-        repo.commit({".gitattributes": b"*.png filter=lfs\n"} | (files or {}))
-        return repo
-
-    def asked_for(self, pattern: str) -> list[tuple[str, str, bytes]]:
-        return [one for one in self.asked if re.search(pattern, f"{one[0]} {one[1]}")]
-
-    def fault(self, request: str) -> Fault | None:
-        for fault in self.faults:
-            if fault.times and re.search(fault.pattern, request):
-                fault.times -= 1
-                return fault
-        return None
+from hub_state import LFS_SUFFIXES, TOKEN, Hub, Repo, git_id
 
 
 @contextmanager
@@ -150,13 +84,12 @@ class _Handler(BaseHTTPRequestHandler):
     def _create(self) -> None:
         asked = json.loads(self.body)
         name = f"{asked['organization'] or 'owner'}/{asked['name']}"
-        url = {"url": f"{self.hub.address}/datasets/{name}"}
         if asked["type"] != "dataset" or not name.startswith("owner/"):
             return self._answer(403, b"{}")
-        if name in self.hub.repos:
-            return self._json(url, 409)
-        self.hub.made(name, private=asked.get("visibility") == "private")
-        return self._json(url)
+        known = name in self.hub.repos
+        if not known:
+            self.hub.made(name, private=asked.get("visibility") == "private")
+        return self._json({"url": f"{self.hub.address}/datasets/{name}"}, 409 if known else 200)
 
     def _settings(self, repo: Repo, found: re.Match[str]) -> None:
         asked = json.loads(self.body)
@@ -191,9 +124,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _entry(self, files: dict[str, bytes], path: str) -> dict[str, object]:
         if path not in files:
-            return {"type": "directory", "path": path, "oid": _git(path.encode()), "size": 0}
+            return {"type": "directory", "path": path, "oid": git_id(path.encode()), "size": 0}
         data = files[path] + (b"!" if path in self.hub.corrupt else b"")
-        found = {"type": "file", "path": path, "oid": _git(data), "size": len(files[path])}
+        found = {"type": "file", "path": path, "oid": git_id(data), "size": len(files[path])}
         pointer = {"oid": hashlib.sha256(data).hexdigest(), "size": len(files[path]), "pointerSize": 130}
         return found | ({"lfs": pointer} if path.endswith(LFS_SUFFIXES) else {})
 
@@ -208,12 +141,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _refs(self, repo: Repo, found: re.Match[str]) -> None:
         main = {"name": "main", "ref": "refs/heads/main", "targetCommit": repo.commits[-1][0]}
-        tags = [{"name": t, "ref": f"refs/tags/{t}", "targetCommit": repo.commits[-1][0]} for t in repo.tags]
-        self._json({"branches": [main], "converts": [], "tags": tags})
+        self._json({"branches": [main], "converts": [], "tags": []})
 
     def _preupload(self, repo: Repo, found: re.Match[str]) -> None:
         def mode(path: str) -> dict[str, object]:
-            known = _git(repo.files[path]) if path in repo.files else None
+            known = git_id(repo.files[path]) if path in repo.files else None
             lfs = path.endswith(LFS_SUFFIXES)
             return {"path": path, "uploadMode": "lfs" if lfs else "regular", "shouldIgnore": False, "oid": known}
 
@@ -245,7 +177,7 @@ class _Handler(BaseHTTPRequestHandler):
             return self._answer(404, b"", {"X-Error-Code": "EntryNotFound"})
         first, _, last = self.headers.get("Range", "")[6:].partition("-")
         data = files[path][int(first or 0) : int(last or len(files[path])) + 1]
-        headers = {"ETag": f'"{_git(files[path])}"', "X-Repo-Commit": repo.commits[-1][0]}
+        headers = {"ETag": f'"{git_id(files[path])}"', "X-Repo-Commit": repo.commits[-1][0]}
         return self._answer(206 if first else 200, data, headers)
 
     def _json(self, value: object, status: int = 200, headers: dict[str, str] | None = None) -> None:
@@ -259,12 +191,7 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in {**(headers or {}), "Content-Length": str(len(data))}.items():
             self.send_header(name, value)
         self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(data)
-
-
-def _git(data: bytes) -> str:
-    return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
+        self.wfile.write(b"" if self.command == "HEAD" else data)
 
 
 _API = r"/api/datasets/(?P<repo>[^/]+/[^/]+)"

@@ -188,7 +188,7 @@ def test_no_name_leads_out_of_the_release(name: str, tmp_path: Path) -> None:
 class Listing:
     """A source of records only."""
 
-    kind, classes, skipped, spec = "folder", None, (), "x"
+    kind, tree, classes, skipped, spec = "folder", True, None, (), "x"
 
     def __init__(self, sizes: list[tuple[str, int]]) -> None:
         self.records = [Record(str(n), split, None, size, n) for n, (split, size) in enumerate(sizes)]

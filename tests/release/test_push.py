@@ -8,12 +8,13 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hub_push_server import TOKEN, Fault, Hub, running
+from hub_push_server import running
+from hub_state import TOKEN, Fault, Hub
 from huggingface_hub import constants
 from made_release import make_facts, verification
 
@@ -296,21 +297,16 @@ def test_without_a_network_one_sentence_comes_at_once(
     assert not waits
 
 
-@pytest.mark.parametrize("which", ["GET /api/whoami", "repos/create", "/settings", "/tree/", "/commit/", "PUT /lfs/"])
-@pytest.mark.parametrize(
-    "fault",
-    [
-        {"status": 429, "headers": {"Retry-After": "7"}},
-        {"status": 503, "headers": {}},
-        {"kind": "drop"},
-    ],
-    ids=["429", "503", "dropped"],
-)
+BUSY = {"status": 429, "headers": {"Retry-After": "7"}}
+BROKEN = {"status": 503}
+DROPPED = {"kind": "drop"}  # before any work that is told at once, so `whoami` is not among them
+
+
+@pytest.mark.parametrize("fault", [BUSY, BROKEN, DROPPED], ids=["429", "503", "dropped"])
+@pytest.mark.parametrize("which", ["repos/create", "/settings", "/tree/", "/commit/", "PUT /lfs/"])
 def test_a_fault_that_passes_is_waited_out(
     hub: Hub, release: Path, waits: list[float], which: str, fault: dict[str, Any]
 ) -> None:
-    if which.endswith("whoami") and "kind" in fault:
-        pytest.skip("a connection that fails before any work is told at once")
     hub.faults = [Fault(which, **fault, times=2)]
     push(release, REPO)
     assert on_hub(hub) == contents(release) and hub.faults[0].times == 0
@@ -424,9 +420,6 @@ def test_the_command_line_tells_one_sentence_and_never_the_token(hub: Hub, relea
     assert TOKEN not in done.stdout + done.stderr
 
 
-Made = Callable[..., Path]
-
-
 def test_protect_refuses_a_push_that_cannot_be_before_its_work(hub: Hub, tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     hub.made(REPO, {"data/cat.png": b"clean"})
@@ -436,3 +429,46 @@ def test_protect_refuses_a_push_that_cannot_be_before_its_work(hub: Hub, tmp_pat
     done = fresh([*command, "--verify", "none"], hub, tmp_path)
     assert done.returncode == 2 and "verified" in done.stderr
     assert not (tmp_path / "out").exists() and not (tmp_path / "out.owner").exists()
+
+
+@pytest.mark.parametrize(("low", "code", "there"), [(0.7, 0, True), (0.2, 4, False)])
+def test_protect_pushes_what_it_made_unless_it_fell_short(
+    hub: Hub, release: Path, monkeypatch: pytest.MonkeyPatch, low: float, code: int, there: bool
+) -> None:
+    from click.testing import CliRunner
+
+    import cli
+    from unlearnable import api
+
+    made = {
+        **{
+            "release": str(release),
+            "owner": f"{release}.owner",
+            "method": "r16",
+            "eps": 8,
+            "seconds": 1.0,
+            "skipped": [],
+        },
+        "images": {"total": 5, "protected": 5, "skipped": 0},
+        "verification": {"worst_case": {"relative_accuracy_drop": {"low": low}}},
+    }
+    monkeypatch.setattr(api, "protect", lambda *_, **__: dict(made))
+    words = ["protect", "photos", str(release), "--push", REPO, "--min-drop", "0.5", "--json"]
+    done = CliRunner().invoke(cli.cli, words)
+    assert done.exit_code == code, done.output
+    assert (REPO in hub.repos) is there
+    assert (json.loads(done.stdout).get("push") or {}).get("url") == (
+        f"{hub.address}/datasets/{REPO}" if there else None
+    )
+
+
+def test_a_push_that_fails_after_protect_says_that_the_release_is_there(
+    hub: Hub, release: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import cli
+
+    def fail(*_: object, **__: object) -> None:
+        raise HubError("The Hub is busy.", "Later.")
+
+    with pytest.raises(HubError, match=r"is finished.*Then: unlearnable push"):
+        cli._pushed_after(fail, release, REPO, None)
