@@ -17,6 +17,7 @@ anew for every seed; crafted ones are crafted once, and the seeds are those of t
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import time
 from collections.abc import Callable
@@ -100,7 +101,8 @@ def poisoned(
         return world.train[0], None, None
     method = row.method(protocol.name)
     draw = 0 if method.trains else seed
-    kept = keep / f"{protocol.name}-{row.name}-{draw}-{len(world.train[0])}.pt" if keep else None
+    about_it = f"{protocol.name} {row.preset} {row.overrides(protocol.name)} {row.levels} {draw} {len(world.train[0])}"
+    kept = keep / f"{row.name}-{hashlib.sha256(about_it.encode()).hexdigest()[:12]}.pt" if keep else None
     if kept and kept.exists():
         images, seconds = torch.load(kept, weights_only=True)
         return images, seconds, method

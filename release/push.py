@@ -71,6 +71,7 @@ def push(
     Raises UsageError or IntegrityError for what must not be pushed, HubError for the Hub and the network.
     """
     root = Path(release).expanduser()
+    root = root if root.name not in ("", "..") else root.resolve()  # the owner folder is found by its name
     require_choice(public, yes, gated)
     remote = Remote(repo)
     manifest = _require_releasable(root, allow_unproven)
