@@ -6,49 +6,22 @@ listings answer at once.
 
 from __future__ import annotations
 
-import functools
 import json
-import sys
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
+from release import shell, switches
 from unlearnable import registry
-from unlearnable.errors import BELOW_MIN_DROP, INTERRUPTED, UnlearnableError, UsageError
+from unlearnable.errors import BELOW_MIN_DROP, UnlearnableError, UsageError
 from unlearnable.version import __version__
 
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
-class _Group(click.Group):
-    """One place where failures become one sentence, or with --json one document, whoever raised them."""
-
-    def main(self, args: Any = None, **extra: Any) -> Any:  # type: ignore[override]
-        as_json = "--json" in (sys.argv[1:] if args is None else args)
-        try:
-            code = super().main(args, **(extra | {"standalone_mode": False}))
-        except click.ClickException as why:
-            if as_json:
-                _print_error(why.format_message(), "", why.exit_code)
-            why.show()
-            code = why.exit_code
-        except click.exceptions.Abort:
-            code = INTERRUPTED
-        except Exception as why:  # noqa: BLE001 - the last resort, and it tells everything
-            traceback.print_exc()
-            _fail(
-                f"A fault of the tool: {type(why).__name__}: {why}",
-                "Please report it with the lines above.",
-                1,
-                as_json,
-            )
-        sys.exit(code or 0)
-
-
-@click.group(cls=_Group, context_settings=_CONTEXT)
+@click.group(cls=shell.Group, context_settings=_CONTEXT)
 @click.version_option(__version__, prog_name="unlearnable")
 def cli() -> None:
     """Protect images against training on their public copies, and prove it.
@@ -58,55 +31,6 @@ def cli() -> None:
     unlearnable check photos-protected/              is every file as it was signed?
     unlearnable push photos-protected/ owner/photos  onto the Hugging Face Hub, private and gated
     """
-
-
-def command(function: Callable[..., int | None]) -> Callable[..., None]:
-    """Wraps a command: its return value is the exit code; errors become one sentence, or one JSON document."""
-
-    @functools.wraps(function)
-    def run(*args: Any, **kwargs: Any) -> None:
-        as_json = bool(kwargs.get("as_json"))
-        try:
-            code = function(*args, **kwargs) or 0
-        except UnlearnableError as why:
-            _fail(why.message, why.hint, why.exit_code, as_json)
-        except KeyboardInterrupt:
-            hint = "What is finished is kept: repeat the same command to go on."
-            _fail("Interrupted.", hint, INTERRUPTED, as_json)
-        else:
-            sys.exit(code)
-
-    return run
-
-
-def _fail(message: str, hint: str, code: int, as_json: bool) -> None:
-    if as_json:
-        _print_error(message, hint, code)
-    click.echo(click.style("Error: ", fg="red") + message + (f"\n{hint}" if hint else ""), err=True)
-    sys.exit(code)
-
-
-def _print_error(message: str, hint: str, code: int) -> None:
-    click.echo(json.dumps({"error": {"code": code, "message": message, "hint": hint}}, indent=2))
-
-
-_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout, errors included.")
-_quiet = click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
-_against = click.option(
-    "--against",
-    multiple=True,
-    metavar="NAME",
-    help="Also train victims under a countermeasure: names of `defences`, cheap or all.",
-)
-_victim = click.option(
-    "--victim",
-    metavar="NET",
-    multiple=True,
-    callback=lambda context, option, given: ",".join(given) or None,
-    help="The network to train; see `victims`. Repeated, or a,b: the first is the headline.  [default: by protocol]",
-)
-_seeds = click.option("--seeds", type=click.IntRange(1, 20), help="Trainings of each arm.  [default: by protocol]")
-_device = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
 
 
 @cli.command()
@@ -123,36 +47,8 @@ _device = click.option("--device", default="auto", show_default=True, help="auto
     help="Largest change of a pixel, in grey levels of 255.  [default: 8; no bound for a method that has none]",
 )
 @click.option("--size", type=int, help="Side at which patterns are made.  [default: the images', 224 for photos]")
-@click.option("--split", metavar="NAME", help="Protect this split only.")
-@click.option("--image-column", metavar="NAME", help="Of a dataset, where it cannot be told.")
-@click.option("--label-column", metavar="NAME", help="Of a dataset, where it cannot be told.")
-@click.option("--labels", default="auto", show_default=True, help="auto, folders, none, or a CSV (file_name,label).")
-@click.option("--clusters", type=int, default=10, show_default=True, help="How many, for images without labels.")
-@click.option(
-    "--weights", type=click.Path(path_type=Path), help="Of torchvision's ResNet-18, to cluster by its features."
-)
-@click.option(
-    "--format",
-    type=click.Choice(["auto", "png", "jpeg", "webp"]),
-    default="auto",
-    show_default=True,
-    help="Of the files; auto keeps each one's own.",
-)
-@click.option("--quality", type=click.IntRange(50, 100), default=95, show_default=True, help="Of JPEG, always 4:4:4.")
-@click.option("--layout", metavar="NAME", default="auto", show_default=True, help="auto, folder or parquet.")
-@click.option(
-    "--metadata",
-    type=click.Choice(["keep", "no-gps", "strip"]),
-    default="keep",
-    show_default=True,
-    help="What of EXIF and XMP ships. Thumbnails never do.",
-)
-@click.option(
-    "--opt-out/--no-opt-out", default=True, show_default=True, help="Write `no data mining` (plus:DataMining) into XMP."
-)
-@click.option(
-    "--max-pixels", type=float, default=200, show_default=True, metavar="MILLIONS", help="Refuse larger images."
-)
+@switches.reading
+@switches.making
 @click.option("--key", type=click.Path(path_type=Path), help="A key file to use.  [default: a new one in OUT.owner]")
 @click.option(
     "--verify",
@@ -161,10 +57,7 @@ _device = click.option("--device", default="auto", show_default=True, help="auto
     show_default=True,
     help="How to prove it: a protocol, as of `verify`.",
 )
-@_against
-@_victim
-@_seeds
-@_device
+@switches.proving
 @click.option("--workers", type=click.IntRange(1, 256), help="Threads that encode.  [default: one per core]")
 @click.option("--auto-seconds", type=float, default=60.0, show_default=True, help="Time for choosing a method.")
 @click.option("--min-drop", type=float, metavar="SHARE", help="Exit with 4 if the relative drop may be below this.")
@@ -178,14 +71,11 @@ _device = click.option("--device", default="auto", show_default=True, help="auto
 )
 @click.option("--force", is_flag=True, help="Protect what is a protected copy already.")
 @click.option("--dry-run", is_flag=True, help="Print counts, skips, time, space and memory to expect; write nothing.")
-@click.option("--name", help="Title of the release.  [default: OUT's name]")
-@click.option("--licence", metavar="ID", help="Licence for the card, such as cc-by-nc-nd-4.0.")
-@click.option("--contact", help="Contact for the card.")
-@click.option("--disclose", is_flag=True, help="Let the card name method, parameters and countermeasures.")
+@switches.telling
 @click.option("--push", "repo", metavar="OWNER/NAME", help="Then push it to the Hub, private and gated; see `push`.")
-@_json
-@_quiet
-@command
+@switches.as_json
+@switches.quiet
+@shell.command
 def protect(
     source: str,
     out: Path,
@@ -224,11 +114,11 @@ def protect(
 
     asked = api.Options(set=chosen, **options)
     if dry_run:
-        with _progress(quiet) as tell:
+        with shell.progress(quiet) as tell:
             document = api.plan_run(source, out, asked, tell=tell)
-        _show(document, as_json, "forecast")
+        shell.show(document, as_json, "forecast")
         return 0
-    with _progress(quiet) as tell:
+    with shell.progress(quiet) as tell:
         document = api.protect(source, out, asked, tell=tell)
         code = api.exit_code(document, options["min_drop"])
         if repo and code != BELOW_MIN_DROP:
@@ -244,16 +134,6 @@ def protect(
         elif repo:
             click.echo(f"Not pushed to {repo}: the protection is below --min-drop.", err=True)
     return code
-
-
-def _show(document: dict[str, Any], as_json: bool, how: str) -> None:
-    """One JSON document, or the words of the function `how` of the console."""
-    from release import console
-
-    if as_json:
-        click.echo(json.dumps(document, indent=2))
-    else:
-        getattr(console, how)(document)
 
 
 @cli.command()
@@ -272,10 +152,10 @@ def _show(document: dict[str, Any], as_json: bool, how: str) -> None:
 @click.option("--quality", type=click.IntRange(50, 100), default=95, show_default=True, help="Of JPEG, always 4:4:4.")
 @click.option("--key", type=click.Path(path_type=Path), help="A key file: the run with it makes the same copies.")
 @click.option("--overwrite", is_flag=True, help="Replace the file that is at --out.")
-@_device
-@_json
-@_quiet
-@command
+@switches.device
+@switches.as_json
+@switches.quiet
+@shell.command
 def preview(source: str, out: Path, assignments: tuple[str, ...], as_json: bool, quiet: bool, **options: Any) -> None:
     """Show a dozen images of SOURCE as originals, differences and protected, before a long run.
 
@@ -284,9 +164,9 @@ def preview(source: str, out: Path, assignments: tuple[str, ...], as_json: bool,
     from unlearnable import api, params
 
     asked = api.Options(set=params.parse_assignments(assignments), force=True, **options)
-    with _progress(quiet) as tell:
+    with shell.progress(quiet) as tell:
         document = api.preview(source, out, asked, tell=tell)
-    _show(document, as_json, "previewed")
+    shell.show(document, as_json, "previewed")
 
 
 def _before_push(repo: str, options: dict[str, Any]) -> None:
@@ -319,9 +199,9 @@ def _pushed_after(push: Callable[..., Any], out: Path, repo: str, tell: Any) -> 
     help="Who asks gets access at once, when you agree, or need not ask.  [default: as it is, else manual]",
 )
 @click.option("--allow-unproven", is_flag=True, help="Push a release whose verification is absent or failed.")
-@_json
-@_quiet
-@command
+@switches.as_json
+@switches.quiet
+@shell.command
 def push(release: Path, repo: str, as_json: bool, quiet: bool, **options: Any) -> None:
     """Put RELEASE into the dataset repository OWNER/NAME of the Hugging Face Hub.
 
@@ -330,14 +210,9 @@ def push(release: Path, repo: str, as_json: bool, quiet: bool, **options: Any) -
     """
     from release.push import push as push_release
 
-    with _progress(quiet) as tell:
+    with shell.progress(quiet) as tell:
         document = push_release(release, repo, tell=tell, **options)
-    if as_json:
-        click.echo(json.dumps(document, indent=2))
-        return
-    from release import console
-
-    console.pushed(document)
+    shell.show(document, as_json, "pushed")
 
 
 @cli.command()
@@ -353,13 +228,10 @@ def push(release: Path, repo: str, as_json: bool, quiet: bool, **options: Any) -
 @click.option("--diagnose", is_flag=True, help="Also look at the perturbation: transfer, linear probe, frequencies.")
 @click.option("--fresh", is_flag=True, help="Train again what was trained before on the same.")
 @click.option("--dry-run", is_flag=True, help="Print what would be trained and how long it takes, and stop.")
-@_against
-@_victim
-@_seeds
-@_device
-@_json
-@_quiet
-@command
+@switches.proving
+@switches.as_json
+@switches.quiet
+@shell.command
 def verify(release: Path, as_json: bool, quiet: bool, **options: Any) -> None:
     """Train what a scraper would train on RELEASE's bytes and test it on the clean originals.
 
@@ -367,39 +239,29 @@ def verify(release: Path, as_json: bool, quiet: bool, **options: Any) -> None:
     """
     from unlearnable import api
 
-    with _progress(quiet) as tell:
+    with shell.progress(quiet) as tell:
         document = api.verify(release, tell=tell, **options)
-    if as_json:
-        click.echo(json.dumps(document, indent=2))
-        return
-    from release import console
-
-    console.verification(document) if "arms" in document else console.planned(document)
+    shell.show(document, as_json, "verification" if "arms" in document else "planned")
 
 
 @cli.command()
 @click.argument("release", type=click.Path(path_type=Path))
 @click.option("--public-key", type=click.Path(path_type=Path), help="The signer's key, if you know it from elsewhere.")
-@_json
-@command
+@switches.as_json
+@shell.command
 def check(release: Path, public_key: Path | None, as_json: bool) -> int:
     """Is every file of RELEASE as it was signed? Names each changed, missing and extra one."""
     from release.check import check as check_release
 
     found = check_release(release, public_key).to_json()
-    if as_json:
-        click.echo(json.dumps(found, indent=2))
-    else:
-        from release import console
-
-        console.checked(found)
+    shell.show(found, as_json, "checked")
     return 0 if found["ok"] else 5
 
 
 def _listing(kind: str, noun: str, note: str = "") -> Callable[..., None]:
     @click.argument("name", required=False)
-    @_json
-    @command
+    @switches.as_json
+    @shell.command
     def show(name: str | None, as_json: bool) -> None:
         from unlearnable.listing import described, details, lines
 
@@ -421,12 +283,6 @@ _ANY_NETWORK = """\
 Any other classification network of torchvision works by its name. NAME@WEIGHTS starts from weights: a file (.safetensors,
 .pt, .pth), hf://OWNER/NAME/FILE, or a name of torchvision's such as DEFAULT; frozen:NAME@WEIGHTS trains a last layer alone."""
 cli.command("victims")(_listing("nets", "networks that can be trained", _ANY_NETWORK))
-
-
-def _progress(quiet: bool) -> Any:
-    from release.console import progress
-
-    return progress(quiet)
 
 
 if __name__ == "__main__":
