@@ -38,5 +38,9 @@ setup(
         "torch>=2.11",
         "torchvision>=0.26",
     ],
-    extras_require={"dev": ["hypothesis", "mypy", "pytest", "ruff"], "dp": ["opacus>=1.6"], "heif": ["pillow-heif>=1.1"]},
+    extras_require={
+        "dev": ["hypothesis", "mypy", "pytest", "ruff"],
+        "dp": ["opacus>=1.6"],
+        "heif": ["pillow-heif>=1.1"],
+    },
 )
