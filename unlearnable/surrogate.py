@@ -99,7 +99,7 @@ def _train(
         left = (time.monotonic() - started) / epoch * (recipe.epochs - epoch)
         tell(f"surrogate {net}: epoch {epoch}/{recipe.epochs}, accuracy {history.accuracy[-1]:.0%}, {left:.0f} s left")
         if checkpoints > 1 and epoch in wanted:
-            kept.append(_weights(network))
+            kept.append(nets.weights_of(network))
 
     while True:
         network = nets.create(net, classes, images.shape[-1], seed)
@@ -123,11 +123,7 @@ def _train(
             kept.clear()
             recipe = replace(recipe, batch=recipe.batch // 2, learning_rate=recipe.learning_rate / 2)
             tell(f"surrogate {net}: out of memory, beginning again with batches of {recipe.batch}")
-    return {"accuracy": history.peak, "weights": kept or [_weights(network)]}
-
-
-def _weights(network: nets.Network) -> Weights:
-    return {name: value.detach().to("cpu", copy=True).contiguous() for name, value in network.state_dict().items()}
+    return {"accuracy": history.peak, "weights": kept or [nets.weights_of(network)]}
 
 
 def _network(net: str, classes: int, data: Batch, weights: Weights, device: torch.device) -> nets.Network:

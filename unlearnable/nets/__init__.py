@@ -86,6 +86,11 @@ class Network(nn.Module):
         self.train(self.training).requires_grad_(True)
 
 
+def weights_of(net: nn.Module) -> dict[str, Tensor]:
+    """A copy of the network's state on the CPU, to be kept."""
+    return {name: value.detach().to("cpu", copy=True).contiguous() for name, value in net.state_dict().items()}
+
+
 def create(spec: str, classes: int, size: int, seed: int, *, weights: bool = True) -> Network:
     """A network for images of `size` pixels, as [frozen:]NAME[@WEIGHTS] says; the same seed gives the same one.
 

@@ -54,10 +54,7 @@ def freeze(net: Network, device: str) -> Network:
 def pack(networks: Sequence[Network], spec: str, context: Context, **more: Any) -> State:
     """A state that holds networks: what `unpack` needs, and anything else to keep beside it."""
     each = len(networks) // len(registry.ensemble(spec))  # checkpoints of a member
-    weights = [
-        {part: value.detach().to("cpu", copy=True).contiguous() for part, value in net.state_dict().items()}
-        for net in networks
-    ]
+    weights = [nets.weights_of(net) for net in networks]
     names = [name for name, _ in registry.ensemble(spec) for _ in range(each)]
     return {"nets": names, "classes": list(context.classes), "size": context.size, "weights": weights, **more}
 
