@@ -12,8 +12,9 @@ import hashlib
 import os
 import pickle
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from torch import Tensor
@@ -58,19 +59,28 @@ def load(name: str) -> Any | None:
 
 
 def save(name: str, entry: Any) -> None:
-    """Keeps an entry, whole or not at all. A cache that cannot be written costs time, and is no reason to stop."""
+    """Keeps an entry, whole or not at all, and lets the oldest go."""
     where = folder()
     if where is None:
         return
+    write_whole(where / f"{name}.pt", lambda file: torch.save(entry, file))
     with contextlib.suppress(OSError):
-        where.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with tempfile.NamedTemporaryFile(dir=where, suffix=".partial", delete=False) as file:  # 0600
+        for old in sorted(where.glob("*.pt"), key=lambda path: path.stat().st_mtime)[:-_MOST]:
+            old.unlink(missing_ok=True)
+
+
+def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+    """A file for its owner alone (0600, in a folder of 0700), whole or not at all.
+
+    What is kept only saves time: where it cannot be written, that is no reason to stop.
+    """
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".partial", delete=False) as file:
             partial = Path(file.name)
             try:
-                torch.save(entry, file)
+                write(file)
             except BaseException:
                 partial.unlink()
                 raise
-        partial.replace(where / f"{name}.pt")
-        for old in sorted(where.glob("*.pt"), key=lambda path: path.stat().st_mtime)[:-_MOST]:
-            old.unlink(missing_ok=True)
+        partial.replace(path)

@@ -7,10 +7,8 @@ Another release or another plan therefore finds nothing to reuse, and the same o
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -48,17 +46,9 @@ class Cells:
         """Keeps a history whole or not at all. A folder that cannot be written costs a rerun time, and nothing else."""
         if self.folder is None:
             return
-        with contextlib.suppress(OSError):
-            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            with tempfile.NamedTemporaryFile("w", dir=self.folder, suffix=".partial", delete=False) as file:  # 0600
-                partial = Path(file.name)
-                try:
-                    about = asdict(cell) | {"victim": registry.network(cell.victim).shown}
-                    json.dump({"cell": about, "history": asdict(history)}, file)
-                except BaseException:
-                    partial.unlink()
-                    raise
-            partial.replace(self.folder / f"{name}.json")
+        about = asdict(cell) | {"victim": registry.network(cell.victim).shown}
+        text = json.dumps({"cell": about, "history": asdict(history)})
+        cache.write_whole(self.folder / f"{name}.json", lambda file: file.write(text.encode()))
 
 
 def names(plan: Plan, evidence: Evidence, cells: Sequence[Cell], device: torch.device) -> dict[Cell, str]:
