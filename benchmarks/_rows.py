@@ -76,8 +76,8 @@ SEP = {
     "reduced_paper": "60 epochs, 10 steps",
 }
 REM = {
-    "mini": {"iterations": 200, "samples": 1, "steps": 5, "step": 0.3, "attack_steps": 3, "attack_step": 0.5},
-    "reduced": "200 iterations, 1 sample, 5 steps against 3",
+    "mini": {"iterations": 800, "samples": 1, "steps": 4, "step": 0.4, "attack_steps": 2, "attack_step": 0.75},
+    "reduced": "800 iterations, 1 sample, 4 steps against 2",
     "paper": {"iterations": 1000, "samples": 1, "steps": 5, "step": 0.3, "attack_steps": 5, "attack_step": 0.4},
     "reduced_paper": "1,000 iterations, 1 sample, 5 steps against 5",
 }

@@ -6,22 +6,24 @@ import json
 import shutil
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 from made_pictures import write_tree
 
 import cli
 from release import layout
+from unlearnable import registry
 
 
 def run(*words: object) -> Result:
     return CliRunner().invoke(cli.cli, [str(word) for word in words])
 
 
-@pytest.mark.parametrize("name", sorted(cli.cli.commands))
+@pytest.mark.parametrize("name", registry.names("commands"))
 def test_every_command_and_option_has_help(name: str) -> None:
-    command = cli.cli.commands[name]
-    assert command.help, f"{name} is missing its help"
+    command = cli.cli.get_command(click.Context(cli.cli), name)
+    assert command and command.help, f"{name} is missing its help"
     for option in command.params:
         assert option.param_type_name == "argument" or getattr(option, "help", None), f"{name}: {option.name}"
     assert run(name, "--help").exit_code == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import json
 import sys
 import traceback
@@ -11,11 +12,27 @@ from typing import Any
 
 import click
 
+from unlearnable import registry
 from unlearnable.errors import INTERRUPTED, UnlearnableError
+
+_FIRST = ("protect", "verify", "check", "preview", "push")  # in the help; the others follow by name
 
 
 class Group(click.Group):
-    """One place where failures become one sentence, or with --json one document, whoever raised them."""
+    """Finds a command by its file, and turns failures into one sentence, or with --json one document, whoever raised them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        del ctx
+        names = [name.replace("_", "-") for name in registry.names("commands")]
+        return sorted(names, key=lambda name: (_FIRST.index(name) if name in _FIRST else len(_FIRST), name))
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self.list_commands(ctx):
+            return None
+        module = importlib.import_module(f"unlearnable.commands.{cmd_name.replace('-', '_')}")
+        command: click.Command = module.command
+        command.name = cmd_name
+        return command
 
     def main(self, args: Any = None, **extra: Any) -> Any:  # type: ignore[override]
         as_json = "--json" in (sys.argv[1:] if args is None else args)

@@ -1,0 +1,136 @@
+"""`protect`: the whole job."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from unlearnable import registry
+from unlearnable.commands import _shell, _switches
+from unlearnable.errors import BELOW_MIN_DROP, UnlearnableError, UsageError
+
+
+@click.command()
+@click.argument("source")
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--method", metavar="NAME", help="A name of `methods`.  [default: auto, chosen by measurement]")
+@click.option("--preset", metavar="NAME", help="Settings from the literature, such as r16, p100 or su.")
+@click.option(
+    "--set", "assignments", multiple=True, metavar="NAME=VALUE", help="A parameter of the method. Repeatable."
+)
+@click.option(
+    "--eps",
+    type=int,
+    help="Largest change of a pixel, in grey levels of 255.  [default: 8; no bound for a method that has none]",
+)
+@click.option("--size", type=int, help="Side at which patterns are made.  [default: the images', 224 for photos]")
+@_switches.reading
+@_switches.making
+@click.option("--key", type=click.Path(path_type=Path), help="A key file to use.  [default: a new one in OUT.owner]")
+@click.option(
+    "--verify",
+    metavar="quick|paper|FILE.toml|none",
+    default="quick",
+    show_default=True,
+    help="How to prove it: a protocol, as of `verify`.",
+)
+@_switches.proving
+@click.option("--workers", type=click.IntRange(1, 256), help="Threads that encode.  [default: one per core]")
+@click.option("--auto-seconds", type=float, default=60.0, show_default=True, help="Time for choosing a method.")
+@click.option("--min-drop", type=float, metavar="SHARE", help="Exit with 4 if the relative drop may be below this.")
+@click.option("--overwrite/--resume", default=False, help="Replace the release that is at OUT.")
+@click.option(
+    "--grow",
+    "--retry-failed",
+    "grow",
+    is_flag=True,
+    help="OUT is finished: make what is new, changed or was skipped, drop what is gone, and seal again.",
+)
+@click.option("--force", is_flag=True, help="Protect what is a protected copy already.")
+@click.option("--dry-run", is_flag=True, help="Print counts, skips, time, space and memory to expect; write nothing.")
+@_switches.telling
+@click.option("--push", "repo", metavar="OWNER/NAME", help="Then push it to the Hub, private and gated; see `push`.")
+@_switches.as_json
+@_switches.quiet
+@_shell.command
+def command(
+    source: str,
+    out: Path,
+    assignments: tuple[str, ...],
+    repo: str | None,
+    dry_run: bool,
+    as_json: bool,
+    quiet: bool,
+    **options: Any,
+) -> int | None:
+    """Write a protected, verified and signed copy of SOURCE to the new folder OUT.
+
+    SOURCE is a folder of images (class folders, split folders or neither), a .zip, .tar or .tar.gz of one, a .txt or .csv
+    list of files, one image, WebDataset shards ("train-{0000..0063}.tar"), parquet files, a saved dataset or a Hub
+    dataset OWNER/NAME; it is never changed. Keys and the full report go to OUT.owner, which stays with you.
+
+    \b
+    unlearnable protect photos/ photos-protected/
+    unlearnable protect cifar/ cifar-protected/ --preset r16 --against cheap
+    """
+    from unlearnable import params
+
+    chosen = params.parse_assignments(assignments)
+    params.check_method(
+        options["method"], options["preset"], chosen
+    )  # a misspelled name is answered before torch loads
+    for network in [
+        *(options["victim"] or "").split(","),
+        *(name for name, _ in registry.ensemble(chosen.get("net", "small"))),
+    ]:
+        if network:
+            registry.require_network(network)
+    if repo:
+        _before_push(repo, options)
+    from unlearnable import api
+
+    asked = api.Options(set=chosen, **options)
+    if dry_run:
+        with _shell.progress(quiet) as tell:
+            document = api.plan_run(source, out, asked, tell=tell)
+        _shell.show(document, as_json, "forecast")
+        return 0
+    with _shell.progress(quiet) as tell:
+        document = api.protect(source, out, asked, tell=tell)
+        code = api.exit_code(document, options["min_drop"])
+        if repo and code != BELOW_MIN_DROP:
+            document["push"] = _pushed_after(api.push, out, repo, tell)
+    if as_json:
+        click.echo(json.dumps({key: value for key, value in document.items() if key != "skipped"}, indent=2))
+    else:
+        from release import console
+
+        console.protected(document)
+        if "push" in document:
+            console.pushed(document["push"])
+        elif repo:
+            click.echo(f"Not pushed to {repo}: the protection is below --min-drop.", err=True)
+    return code
+
+
+def _before_push(repo: str, options: dict[str, Any]) -> None:
+    """What would make `push` refuse is told before hours of work."""
+    from release.push import require_target
+
+    if options["verify"] == "none":
+        hint = "Leave --push out, and push afterwards with --allow-unproven."
+        raise UsageError("--push takes a verified release, and --verify none makes none.", hint)
+    require_target(repo, grown=options["grow"])
+
+
+def _pushed_after(push: Callable[..., Any], out: Path, repo: str, tell: Any) -> Any:
+    """The push at the end of `protect`; when it fails, the release is there, and that must be said."""
+    try:
+        return push(out, repo, tell=tell)
+    except UnlearnableError as why:
+        why.hint = f"The release {out} is finished. {why.hint} Then: unlearnable push {out} {repo}"
+        raise
