@@ -89,6 +89,7 @@ ENTF = {
 }
 FUNCTIONAL = {"mini": {"steps": 60, "rate": 0.0017}, "reduced": "60 steps of 0.0017"}
 MINI_NET = "tiny"
+OTHER = "miniature-small"  # the miniature's images, shown to another network than they were crafted on
 SIGN = {"scaling": "sign"}
 SIGN_NOTE = "the other scaling: every pixel saturated; not counted in the correlations"
 LF_NOTE = (

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _rows import Row
+from _rows import OTHER, Row
 
 Line = dict[str, Any]
 
@@ -104,14 +104,14 @@ def write(lines: list[Line], rows: Sequence[Row], out: Path) -> None:
     """out.json and out.md from the lines of all protocols."""
     report: Line = {}
     text = [_HEAD]
-    for protocol in ("paper", "miniature"):
+    for protocol in ("paper", "miniature", OTHER):
         made = [line for line in lines if line["protocol"] == protocol]
         # lines of a method that is gone, or made with other parameters than now, are left out; of two the last counts
         mine = [
             (row, list({line["seed"]: line for line in made if row.known and row.made(line)}.values())) for row in rows
         ]
         table = [summarise(row, found) for row, found in mine if found]
-        missing = [row.name for row, found in mine if not found]
+        missing = [row.name for row, found in mine if not found and (protocol != OTHER or row.reduced)]
         settings = {(row["victim"], row["images"], row["epochs"]) for row in table}
         if len(settings) > 1:
             raise SystemExit(f"{protocol}: rows of different victims cannot share a table: {sorted(settings)}")

@@ -11,7 +11,8 @@ method does not exist is skipped.
 published. `miniature` (a CPU): 10,000 images, the `tiny` network, the same recipe in 12 epochs with the fall at 6, tested on
 2,000 images, poisons crafted on the same network and `reduced` where a row would take over half an hour. Its accuracies
 are those of a weak victim with few images; its order of the poisons is what can be compared. Closed-form poisons are drawn
-anew for every seed; crafted ones are crafted once, and the seeds are those of the victim.
+anew for every seed; crafted ones are crafted once, and the seeds are those of the victim. `miniature-small` shows the images
+of the miniature's reduced rows to a network that they were not crafted on.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from typing import Any
 import numpy as np
 import torch
 from _cifar import CLASSES, DATA, World, about, protected
-from _rows import BY_NAME, MINI_NET, ROWS, Row, collisions
+from _rows import BY_NAME, MINI_NET, OTHER, ROWS, Row, collisions
 from _table import write
 from torch import Tensor
 
@@ -55,6 +56,7 @@ class Protocol:
 
 PROTOCOLS = {
     "miniature": Protocol("miniature", MINI_NET, replace(PAPER, epochs=12), 10_000, 2_000, (MINI_NET, "small")),
+    OTHER: Protocol(OTHER, "small", replace(PAPER, epochs=12), 10_000, 2_000, ()),
     "paper": Protocol("paper", "resnet18", PAPER, 50_000, 10_000, ("resnet18", "vgg19_bn")),
 }
 
@@ -80,7 +82,7 @@ def measure(
         "final": history.final,
         "peak_epoch": int(np.argmax(history.accuracy)) + 1,
         "half_loss_epoch": history.epochs_to(0.5),
-        "misread": misread(images, protocol, world, tell) if row.transfer else None,
+        "misread": misread(images, protocol, world, tell) if row.transfer and protocol.judges else None,
         "crafting_seconds": crafting,
         "training_seconds": history.seconds,
         "accuracy": history.accuracy,
@@ -101,7 +103,8 @@ def poisoned(
         return world.train[0], None, None
     method = row.method(protocol.name)
     draw = 0 if method.trains else seed
-    about_it = f"{protocol.name} {row.preset} {row.overrides(protocol.name)} {row.levels} {draw} {len(world.train[0])}"
+    crafting = protocol.name.removesuffix("-small")
+    about_it = f"{crafting} {row.preset} {row.overrides(protocol.name)} {row.levels} {draw} {len(world.train[0])}"
     kept = keep / f"{row.name}-{hashlib.sha256(about_it.encode()).hexdigest()[:12]}.pt" if keep else None
     if kept and kept.exists():
         images, seconds = torch.load(kept, weights_only=True)
@@ -160,8 +163,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("command", choices=["run", "table"])
     parser.add_argument("--protocol", choices=list(PROTOCOLS), default=None, help="paper where there is a GPU")
-    parser.add_argument("--rows", default=",".join(BY_NAME))
-    parser.add_argument("--seeds", default=None, help="0,1 in the miniature, 0 on a GPU")
+    parser.add_argument("--rows", default=None, help="all; clean and the reduced ones in miniature-small")
+    parser.add_argument("--seeds", default=None, help="0,1 in the miniature, else 0")
     parser.add_argument("--data", type=Path, default=DATA)
     parser.add_argument("--out", type=Path, default=RESULTS / "reproduction.jsonl")
     parser.add_argument(
@@ -176,7 +179,9 @@ def main() -> None:
     protocol = PROTOCOLS[args.protocol or ("miniature" if device.type == "cpu" else "paper")]
     seeds = args.seeds or ("0,1" if protocol.name == "miniature" else "0")
     world = World.open(args.data, device, protocol.images, protocol.test)
-    rows = [BY_NAME[name] for name in args.rows.split(",")]
+    rows = [row for row in ROWS if protocol.name != OTHER or row.reduced or row.preset == "clean"]
+    if args.rows:
+        rows = [BY_NAME[name] for name in args.rows.split(",")]
     run(rows, [int(seed) for seed in seeds.split(",")], protocol, world, args.out, args.minutes, args.keep)
 
 

@@ -14,7 +14,8 @@ from unlearnable.nets import Network
 from unlearnable.types import Batch, Context
 
 KEY = Key(bytes(range(32)))
-OTHER_KEY = Key(bytes(range(1, 33)))
+OTHER_KEYS = [Key(bytes(range(start, start + 32))) for start in range(1, 5)]
+OTHER_KEY = OTHER_KEYS[0]
 CLASSES = ("ant", "bee", "cat")
 
 

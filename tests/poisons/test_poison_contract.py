@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from poison_kit import KEY, OTHER_KEY, context, separable, take
+from poison_kit import KEY, OTHER_KEYS, context, separable, take
 from torch import Tensor
 
 from unlearnable import budget, params, registry
@@ -101,9 +101,10 @@ def test_same_key_same_bytes_and_another_key_others(method: str, values: dict[st
     _, delta = crafted(CASES.index((method, values)))
     again = fit(method, values, context())
     assert torch.equal(craft(method, values, context(), again, DATA), delta)
-    _, other = crafted(CASES.index((method, values)), OTHER_KEY)
     keyed = registry.describe("poisons", method).facts.get("KEYED", True)  # else it follows from the images alone
-    assert torch.equal(other, delta) is not keyed
+    # three classes have two derangements: two keys may well draw the same one, four others hardly
+    others = (crafted(CASES.index((method, values)), key)[1] for key in OTHER_KEYS)
+    assert any(not torch.equal(other, delta) for other in others) is keyed
 
 
 @every

@@ -93,7 +93,7 @@ class Params:
 
 def fit(data: Batch | None, params: Params, context: Context) -> State:
     """Trains the surrogates and draws the derangement: networks, "accuracy" and "targets" {class: class}."""
-    return _pgd.fit_targets(data, params.net, context, "recolour")
+    return _pgd.fit_targets(data, params.net, context, "functional")
 
 
 def delta(batch: Batch, state: State, params: Params, context: Context) -> Tensor:
