@@ -89,7 +89,6 @@ ENTF = {
 }
 FUNCTIONAL = {"mini": {"steps": 60, "rate": 0.0017}, "reduced": "60 steps of 0.0017"}
 MINI_NET = "tiny"
-OTHER = "miniature-small"  # the miniature's images, shown to another network than they were crafted on
 SIGN = {"scaling": "sign"}
 SIGN_NOTE = "the other scaling: every pixel saturated; not counted in the correlations"
 LF_NOTE = (
@@ -147,3 +146,12 @@ ROWS = (
     Row("M250", "m250", 70.20, 12.36, 38.12, mini={"steps": 120}, reduced="120 steps"),
 )  # fmt: skip
 BY_NAME = {row.name: row for row in ROWS}
+
+
+def rows_of(protocol: str) -> list[Row]:
+    """The rows that a protocol makes."""
+    if protocol == "miniature-small":
+        return [row for row in ROWS if row.reduced or row.name == "clean"]
+    if protocol == "miniature-long":
+        return [BY_NAME[name] for name in ("clean", "RN", "LF4", "R4")]
+    return list(ROWS)
