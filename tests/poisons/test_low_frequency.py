@@ -42,7 +42,7 @@ def slow_inverse(coefficients: Tensor, size: int) -> Tensor:
 
 
 def test_waves_against_a_double_sum() -> None:
-    where, params = context(size=8), Params(n=3)
+    where, params = context(size=8), Params(n=3, scaling="shape")
     state = low_frequency.fit(None, params, where)
     delta = low_frequency.delta(one_of_each(3, 8), state, params, where)
     for label, name in enumerate(where.classes):
@@ -56,7 +56,7 @@ def test_waves_against_a_double_sum() -> None:
 @settings(deadline=None, max_examples=20)
 @given(st.integers(2, 8), st.integers(8, 48))
 def test_all_energy_is_in_the_lowest_frequencies(n: int, size: int) -> None:
-    where, params = context(size=size), Params(n=n)
+    where, params = context(size=size), Params(n=n, scaling="shape")
     delta = low_frequency.delta(one_of_each(3, size), low_frequency.fit(None, params, where), params, where).double()
     matrix = torch.tensor([[cosine(u, x, size) for x in range(size)] for u in range(size)], dtype=torch.float64)
     spectrum = (matrix @ delta @ matrix.T) ** 2

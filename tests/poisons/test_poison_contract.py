@@ -37,7 +37,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("linear_separable", {}),
     ("linear_separable", {"rms": 3.0, "patches": 3}),
     ("low_frequency", {}),
-    ("low_frequency", {"n": 2, "scaling": "sign"}),
+    ("low_frequency", {"n": 2, "scaling": "shape"}),
     ("mi_fgsm", {"net": "small", "steps": 3}),
     ("one_pixel", {}),
     ("one_pixel", {"pixels": 3}),
