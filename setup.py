@@ -40,6 +40,7 @@ setup(
     ],
     extras_require={
         "dev": ["hypothesis", "mypy", "pytest", "ruff"],
+        "docs": ["mkdocs-material>=9.7"],
         "dp": ["opacus>=1.6"],
         "heif": ["pillow-heif>=1.1"],
     },

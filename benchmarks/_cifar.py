@@ -40,6 +40,7 @@ class World:
     test: tuple[Tensor, Tensor]
     held_out: tuple[Tensor, Tensor]
     device: torch.device
+    classes: tuple[str, ...] = CLASSES
 
     @classmethod
     def open(cls, folder: Path, device: torch.device, train: int, test: int, held_out: int = 2000) -> World:
@@ -69,9 +70,9 @@ def protected(
     begun = time.monotonic()
     images, labels = world.train
     levels = levels or budget.resolve(None, method.unbounded)
-    surrogates = trainer(world.held_out, len(CLASSES), device=world.device, tell=tell)
+    surrogates = trainer(world.held_out, len(world.classes), device=world.device, tell=tell)
     key = Key(hashlib.sha256(f"benchmarks {seed}".encode()).digest())
-    context = Context(key, CLASSES, levels, images.shape[-1], str(world.device), surrogates, tell)
+    context = Context(key, world.classes, levels, images.shape[-1], str(world.device), surrogates, tell)
     ids = tuple(f"train/{i}" for i in range(len(images)))
     crafter = fit(method, Batch(ids, images, labels) if method.trains else None, context)
     parts = []

@@ -13,16 +13,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 from pathlib import Path
 from typing import Any
 
-from _cifar import CLASSES, DATA, World, about
+from _cells import in_time, measured
+from _cifar import DATA, World, about
 from _rows import BY_NAME
 from reproduction import PROTOCOLS, RESULTS, lines, poisoned
 
-from unlearnable import params, registry
-from unlearnable.defences._job import Job
 from unlearnable.device import pick
 
 POISONS = ("clean", "R16", "R4", "LSP", "AR", "CU", "SU", "P250")
@@ -37,48 +35,26 @@ PUBLISHED: dict[str, tuple[float | None, ...]] = {
 }
 
 
-def cell(poison: str, against: str, protocol: Any, world: World, keep: Path | None) -> dict[str, Any]:
-    """Peak and final accuracy of one victim."""
-    images, _, _ = poisoned(BY_NAME[poison], 0, protocol, world, keep, lambda text: print("   ", text, flush=True))
-    job = Job(
-        images=images.to(world.device),
-        labels=world.train[1].to(world.device),
-        clean=world.train[0].to(world.device),
-        test=(world.test[0].to(world.device), world.test[1].to(world.device)),
-        classes=len(CLASSES),
-        victim=protocol.net,
-        recipe=protocol.recipe,
-        seed=0,
-    )
-    if against == "none":
-        history = job.run()
-    else:
-        module, values = registry.find_preset("defences", against)
-        history = registry.load("defences", module).victim(job, params.build("defences", module, values))
-    return {"peak": history.peak, "final": history.final, "figures": history.figures, "seconds": history.seconds}
-
-
 def run(args: argparse.Namespace) -> None:
     device = pick(args.device)
     protocol = PROTOCOLS[args.protocol or ("miniature" if device.type == "cpu" else "paper")]
     world = World.open(args.data, device, protocol.images, protocol.test)
     done = {(line["protocol"], line["poison"], line["against"]) for line in lines(args.out)}
-    begun, longest = time.monotonic(), 0.0
-    for against in args.against.split(","):
-        for poison in args.poisons.split(","):
-            if (protocol.name, poison, against) in done or not BY_NAME[poison].known:
-                continue
-            if time.monotonic() - begun + longest > args.minutes * 60:
-                print(f"{poison} under {against}: left for another run", flush=True)
-                continue
-            started = time.monotonic()
-            found = cell(poison, against, protocol, world, args.keep)
-            longest = max(longest, time.monotonic() - started)
-            row = BY_NAME[poison]
-            line = {"protocol": protocol.name, "poison": poison, "against": against, "reduced": row.reduced, **found}
-            with args.out.open("a") as file:
-                file.write(json.dumps(line | {"victim": protocol.net} | about(device)) + "\n")
-            print(f"{poison} under {against}: peak {found['peak']:.3f}, final {found['final']:.3f}", flush=True)
+
+    def make(cell: tuple[str, str]) -> None:
+        poison, against = cell
+        row = BY_NAME[poison]
+        images, _, _ = poisoned(row, 0, protocol, world, args.keep, lambda text: print("   ", text, flush=True))
+        found = measured(images, against, protocol.net, protocol.recipe, world, 0)
+        line = {"protocol": protocol.name, "poison": poison, "against": against, "reduced": row.reduced, **found}
+        with args.out.open("a") as file:
+            file.write(json.dumps(line | {"victim": protocol.net} | about(device)) + "\n")
+        print(f"{poison} under {against}: peak {found['peak']:.3f}, final {found['final']:.3f}", flush=True)
+
+    wanted = [(poison, against) for against in args.against.split(",") for poison in args.poisons.split(",")]
+    in_time(
+        [cell for cell in wanted if (protocol.name, *cell) not in done and BY_NAME[cell[0]].known], args.minutes, make
+    )
 
 
 def table(found: list[dict[str, Any]]) -> str:

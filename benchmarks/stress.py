@@ -22,137 +22,21 @@ import resource
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
-
 import torch
+from _stress import KEY, Job, at_read, clear, hold, rewrite, same, stage, state, stopped, write_pictures
 from jobs import RESULTS, hardware
-from made_pictures import picture, write_tree
-from PIL import Image
 
-from cli import cli
-from release import check, layout
-from release.formats import folder, parquet, webdataset
+from release import layout
 from unlearnable import api
-from unlearnable.sources import _stamps
 
-KEY = "5a" * 32
 SOURCES = ("tree", "tree", "zip", "tar", "gztar")
 LAYOUTS = ("folder", "folder", "parquet", "webdataset")
 Found = dict[str, Any]
-
-
-class Trouble(AssertionError):
-    """A promise was broken."""
-
-
-def hold(true: bool, what: str, *more: object) -> None:
-    if not true:
-        raise Trouble(" ".join([what, *(str(each) for each in more)]))
-
-
-@dataclass
-class Job:
-    """One `protect` and its place. words: further options."""
-
-    source: Path
-    out: Path
-    key: Path
-    words: tuple[str, ...] = ()
-    prepare: Callable[[], None] = field(default=lambda: None)  # in the child, before it begins
-
-    @property
-    def log(self) -> Path:
-        return self.out.with_name(self.out.name + ".stderr")
-
-    def start(self) -> int:
-        """The number of the process, which leads a group of its own."""
-        pid = os.fork()
-        if pid == 0:
-            os.setpgid(0, 0)
-            code = 1
-            try:
-                with self.log.open("wb") as file:
-                    os.dup2(file.fileno(), 1)
-                    os.dup2(file.fileno(), 2)
-                os.environ["UNLEARNABLE_CONFIG"] = str(self.out.with_name(self.out.name + ".config"))
-                folder.MAX_ROWS = parquet.MAX_ROWS = webdataset.MAX_ROWS = 4
-                self.prepare()
-                cli(["protect", str(self.source), str(self.out), "--key", str(self.key), *USUAL, *self.words])
-            except SystemExit as done:
-                code = done.code if isinstance(done.code, int) else 1
-            finally:
-                sys.stdout.flush()
-                sys.stderr.flush()
-                os._exit(code)
-        return pid
-
-    def run(self) -> int:
-        """Its exit code."""
-        return os.waitstatus_to_exitcode(os.waitpid(self.start(), 0)[1])
-
-    def said(self) -> str:
-        return self.log.read_text(encoding="utf-8", errors="replace")
-
-    def finish(self, codes: tuple[int, ...] = (0,)) -> int:
-        code = self.run()
-        hold(code in codes, f"exit code {code}:", self.said())
-        return code
-
-
-USUAL = ("--preset", "r16", "--verify", "none", "--progress", "plain", "--workers", "2")
-
-
-def stopped(pid: int, after: float, how: int) -> int | None:
-    """Sends the signal to a run after so many seconds; its exit code, None where the signal killed it."""
-    end = time.monotonic() + after
-    while time.monotonic() < end:
-        done, status = os.waitpid(pid, os.WNOHANG)
-        if done:
-            return os.waitstatus_to_exitcode(status)
-        time.sleep(0.001)
-    os.kill(pid, how)
-    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    for _ in range(500):  # its workers, if it had any, must not outlive it
-        try:
-            os.killpg(pid, 0)
-        except ProcessLookupError:
-            return None if code == -how else code
-        time.sleep(0.01)
-    os.killpg(pid, signal.SIGKILL)
-    raise Trouble("processes of a run that was stopped live on")
-
-
-def state(out: Path) -> tuple[dict[str, bytes], list[Any]]:
-    """The data files, and their entries in the manifest."""
-    data = {str(p.relative_to(out)): p.read_bytes() for p in sorted((out / layout.DATA).rglob("*")) if p.is_file()}
-    entries = [e for e in json.loads((out / layout.MANIFEST).read_text())["files"] if e["path"].startswith("data/")]
-    return data, entries
-
-
-def same(out: Path, whole: tuple[dict[str, bytes], list[Any]]) -> None:
-    data, entries = state(out)
-    hold(data.keys() == whole[0].keys(), "other files:", sorted(data.keys() ^ whole[0].keys()))
-    hold(data == whole[0], "other bytes:", [name for name in data if data[name] != whole[0][name]])
-    hold(entries == whole[1], "other entries of the manifest")
-    hold(check.check_release(out).ok, "the check fails")
-    hold(not layout.staging_folder(out).exists(), "the staging folder is still there")
-    hold(not [p for p in out.parent.glob(f".{out.name}.*")], "something is left over")
-    for line in (layout.owner_folder(out) / layout.LOG).read_text().splitlines():
-        hold(KEY not in line, "the key is in the log")
-
-
-def clear(out: Path) -> None:
-    for each in out.parent.glob(f"*{out.name}*"):
-        shutil.rmtree(each) if each.is_dir() else each.unlink()
 
 
 # --- the troubles ---
@@ -163,12 +47,7 @@ class Stress:
         self.place, self.rng = place, random.Random(seed)
         self.key = place / "key"
         self.key.write_text(KEY)
-        tree = write_tree(place / "tree", 3, 16)
-        write_tree(place / "more", 3, 4, suffix=".jpg")
-        for file in (place / "more").rglob("*.jpg"):
-            file.rename(tree / file.parent.name / file.name)
-        (tree / "across/notes.txt").write_text("no image")
-        (tree / "across/000.png.xmp").write_text("<x/>")
+        tree = write_pictures(place / "tree")
         self.sources = {"tree": tree}
         for kind in ("zip", "tar", "gztar"):
             self.sources[kind] = Path(shutil.make_archive(str(place / f"packed-{kind}"), kind, tree))
@@ -194,7 +73,7 @@ class Stress:
         while hit < wanted:
             source, form = self.rng.choice(SOURCES), self.rng.choice(LAYOUTS)
             whole = self.whole(source, form)
-            job = self.job(source, form, f"killed{runs}")
+            job = self.job(source, form, f"killed{runs}", apart=self.rng.random() < 0.5)
             for _ in range(self.rng.choice((1, 1, 2, 4))):
                 moment = self.rng.uniform(0.0, 1.05) * self.seconds[source, form]
                 if stopped(job.start(), moment, signal.SIGKILL) is not None:
@@ -219,14 +98,13 @@ class Stress:
         if subprocess.run(mount, capture_output=True, check=False).returncode:
             return self._limited()
         try:
-            job = Job(self.sources["tree"], mounted / "out", self.key, ("--layout", "folder"))
-            job.log.parent.mkdir(exist_ok=True)
+            job = Job(self.sources["tree"], mounted / "out", self.key, ("--layout", "folder"), beside=self.place)
             while True:
-                code = Elsewhere(job, self.place / "full.stderr").run()
+                code = job.run()
                 tries += 1
                 if code == 0:
                     break
-                said = (self.place / "full.stderr").read_text()
+                said = job.said()
                 hold(code == 1 and "is full" in said and "Traceback" not in said, f"exit code {code}:", said)
                 codes.add(code)
                 hold(not job.out.exists(), "a release from a full disk")
@@ -292,7 +170,7 @@ class Stress:
     def interrupts(self, times: int) -> Found:
         whole, heard, shards = self.whole("tree", "folder"), 0, 0
         for number in range(times):
-            job = self.job("tree", "folder", f"interrupted{number}")
+            job = self.job("tree", "folder", f"interrupted{number}", apart=number % 2 == 1)
             after = self.rng.uniform(0.2, 1.0) * self.seconds["tree", "folder"]
             code = stopped(job.start(), after, signal.SIGINT)
             if code == 130:
@@ -315,47 +193,6 @@ class Stress:
         return {"times": times, "exit_130": heard, "shards_finished_first": shards, "equal": times}
 
 
-class Elsewhere(Job):
-    """The same job, its messages and the keys of its owner on another disk."""
-
-    def __init__(self, job: Job, log: Path) -> None:
-        super().__init__(job.source, job.out, job.key, job.words, job.prepare)
-        self._log = log
-
-    @property
-    def log(self) -> Path:
-        return self._log
-
-
-def stage(out: Path) -> str:
-    """How far a killed run had come."""
-    staging, owner = layout.staging_folder(out), layout.owner_folder(out)
-    if out.exists():
-        return "tidying up"
-    if (staging / layout.PUBLIC_KEY).exists() or (owner / layout.UNFINISHED / layout.RECEIPT).exists():
-        return "sealing"
-    marks = list((owner / layout.UNFINISHED / layout.SHARDS).glob("*.json"))
-    return "writing" if marks or staging.exists() else "preparing" if owner.exists() else "starting"
-
-
-def rewrite(victim: Path) -> None:
-    """Another picture, of another size in bytes or, with luck, the same."""
-    Image.fromarray(picture(3, random.randrange(1000))).save(victim)
-
-
-def at_read(number: int, victim: Path, act: Callable[[Path], None]) -> None:
-    """In this process: does that to the file when so many files have been read."""
-    real, count = _stamps.Files.__call__, [0]
-
-    def read(self: _stamps.Files, name: str) -> bytes:
-        count[0] += 1
-        if count[0] == number + 1 and victim.exists():
-            act(victim)
-        return real(self, name)
-
-    _stamps.Files.__call__ = read  # type: ignore[method-assign]
-
-
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=100)
@@ -363,13 +200,12 @@ if __name__ == "__main__":
     parser.add_argument("--out", type=Path, default=RESULTS / "stress.json")
     asked = parser.parse_args()
     torch.set_num_threads(1)
-    import matplotlib.pyplot  # noqa: F401 - so that no child has to
-
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
         (place / "out").mkdir()
-        api.protect(str(write_tree(place / "warm", 2, 4)), place / "w", api.Options(preset="r16", verify="none"))
+        os.environ["UNLEARNABLE_CONFIG"] = str(place / "config")
+        api.protect(str(write_pictures(place / "warm")), place / "w", api.Options(preset="r16", verify="none"))
         stress = Stress(place, asked.seed)
         found = {"kills": stress.kills(asked.kills)}
         few = max(4, asked.kills // 5)

@@ -70,10 +70,14 @@ def card(facts: Facts) -> str:
             licence=facts.licence,
             verification=verification,
             looks=figures.looks(facts),
+            subject=figures.subject(facts),
             noise=labels["noise"][0].lower() + labels["noise"][1:],
             arms=figures.arm_rows(verification["arms"], labels) if verification else (),
             independent=figures.arm_rows(verification.get("independent_labels", {}), labels) if verification else (),
             drop=figures.drop(verification) if verification else "",
+            started=figures.started(verification) if verification else "",
+            over_all=figures.over_all_rows(verification["arms"], labels) if verification else (),
+            plan=figures.plan_words(verification) if verification else "",
             protocol=figures.protocol_rows(verification["protocol"]) if verification else (),
             against=figures.against_rows(facts.verification) if disclosed and facts.verification else (),
             method=figures.method_rows(facts.owner_extra) if facts.disclose else (),
@@ -169,7 +173,7 @@ def _front_matter(facts: Facts) -> str:
     from huggingface_hub import DatasetCardData  # slow to import, and only sealing needs it
 
     known: dict[str, Any] = {"pretty_name": _title(facts), "tags": list(TAGS)}
-    known["size_categories"] = [next((name for top, name in _SIZES if facts.counts["protected"] < top), "10M<n<100M")]
+    known["size_categories"] = [next((name for top, name in _SIZES if facts.shipped < top), "10M<n<100M")]
     if facts.classes:
         known["task_categories"] = ["image-classification"]
     if facts.licence:
@@ -235,7 +239,8 @@ def _line(text: str) -> str:
 
 
 def _arm_table(rows: Sequence[Mapping[str, str]]) -> Markup:
-    head = "| Trained on | Peak test accuracy | Final test accuracy | Epochs to training loss 0.5 |\n"
-    head += "|---|---:|---:|---:|\n"
-    lines = [f"| {row['label']} | {row['peak']} | {row['final']} | {row['epochs']} |\n" for row in rows]
+    head = "| Trained on | Peak test accuracy | 95 % interval | Epoch chosen on other images | Final | Epochs to loss 0.5 |\n"
+    head += "|---|---:|---:|---:|---:|---:|\n"
+    cells = ("label", "peak", "interval", "selected", "final", "epochs")
+    lines = ["| " + " | ".join(row[cell] for cell in cells) + " |\n" for row in rows]
     return Markup(head + "".join(lines))

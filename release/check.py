@@ -2,11 +2,13 @@
 
 The signature is verified first, then manifest.json and SHA256SUMS against what it signs, then every file against the
 list that held. A damaged document is a finding, never a crash: a release is checked because something may be wrong.
+`with_source` also lays every picture beside its original (release.leaks).
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,6 +18,7 @@ from typing import Any, Literal
 from release import hashing, layout, sign
 from release.manifest import UNLISTED, Manifest
 from unlearnable.errors import IntegrityError, UsageError
+from unlearnable.types import Tell
 
 Signature = Literal["valid", "invalid", "missing", "untrusted"]
 
@@ -86,6 +89,34 @@ def check(root: Path, public_key: Path | None = None) -> CheckResult:
     )
 
 
+def with_source(
+    root: Path, spec: str, public_key: Path | None = None, tell: Tell = lambda what, done, of, failed=0: None
+) -> dict[str, Any]:
+    """The document of `check --source --json`: that of `check`, and as `source` what the originals say.
+
+    Reads what the owner folder beside the release knows, where there is one: which picture was made of which original, how
+    the source is read, which metadata were to go. Where the release is not as it was signed, nothing is compared and
+    `source` is null. Raises UsageError when `spec` does not hold the originals, or only an owner folder could tell.
+    """
+    from release import build, leaks, pairing, records
+    from unlearnable.sources import open_source
+
+    root = layout.absolute(root)  # the owner folder is found by its name
+    found = check(root, public_key)
+    if found.changed or found.missing or found.signature in ("invalid", "missing"):
+        return found.to_json() | {"source": None}
+    manifest = Manifest.from_bytes((root / layout.MANIFEST).read_bytes())
+    known = (layout.owner_folder(root) / layout.STATE / layout.RECEIPT).exists()
+    receipt, state = records.receipt_of(root) if known else ({}, root)
+    rows = build.read_rows(state / layout.SHARDS).rows if known else None
+    settings, only = receipt.get("settings", {}), receipt.get("only")
+    source = open_source(spec, **receipt.get("reading", {}))
+    pairs = pairing.Pairs(manifest, source, rows)
+    asked = leaks.Asked(settings.get("metadata"), None if only is None else tuple(only))
+    compared = leaks.lint(root, manifest, source, pairs, asked, tell)
+    return found.to_json() | {"ok": found.ok and not compared["findings"], "source": compared}
+
+
 @dataclass
 class _Seen:
     """The files of a release folder, and why some of them are not what they should be."""
@@ -116,12 +147,13 @@ class _Seen:
                 self.why[path] = _KINDS[str(kind)]
             elif kind == "file" and path in expected and path not in self.why:
                 to_hash.append(path)
+        above, other = str(self.root) + os.sep, set()
         for path in [path for path in to_hash if path in sizes]:
-            size = (self.root / path).lstat().st_size
+            size = os.lstat(above + path).st_size
             if size != sizes[path]:
                 self.why[path] = f"has {size:,} bytes, not {sizes[path]:,}"
-                to_hash.remove(path)
-        for path, digest in hashing.digests(self.root, to_hash):
+                other.add(path)
+        for path, digest in hashing.digests(self.root, [path for path in to_hash if path not in other]):
             if isinstance(digest, OSError):
                 self.why[path] = f"cannot be read: {digest.strerror}"
             elif digest != expected[path]:

@@ -1,67 +1,14 @@
-"""What the command line prints: one summary, one table, one live line."""
+"""What the command line prints: one summary, one table."""
 
 from __future__ import annotations
 
-import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from release import figures
-
-Tell = Callable[[str, int, int], None]
-_EVERY = 10.0  # seconds between progress lines where there is no terminal
-
-
-@contextmanager
-def progress(quiet: bool) -> Iterator[Tell]:
-    """A function that shows progress on stderr: one live line on a terminal, a plain line now and then elsewhere."""
-    if quiet:
-        yield lambda what, done, of: None
-    elif sys.stderr.isatty():
-        yield from _live()
-    else:
-        yield _plain()
-
-
-def _live() -> Iterator[Tell]:
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
-    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True) as bar:
-        tasks: dict[str, Any] = {}
-
-        def tell(what: str, done: int, of: int) -> None:
-            stage = what.partition(":")[0]
-            if stage == "plan":  # stays when the line has gone
-                bar.console.print(what, markup=False, highlight=False)
-                return
-            if stage not in tasks:
-                for task in tasks.values():
-                    bar.update(task, visible=False)
-                tasks[stage] = bar.add_task(what, total=of or None)
-            bar.update(tasks[stage], description=what, completed=done, total=of or None)
-
-        yield tell
-
-
-def _plain() -> Tell:
-    last: dict[str, float] = {}
-    begun: dict[str, float] = {}
-
-    def tell(what: str, done: int, of: int) -> None:
-        stage, now = what.partition(":")[0], time.monotonic()
-        begun.setdefault(stage, now)
-        if done != of and now - last.get(stage, 0.0) < _EVERY:
-            return
-        last[stage] = now
-        left = f", {(now - begun[stage]) / done * (of - done):.0f} s left" if 0 < done < of else ""
-        sys.stderr.write(what + (f" ({done}/{of}{left})" if of else "") + "\n")
-
-    return tell
 
 
 def protected(document: dict[str, Any]) -> None:
@@ -74,11 +21,15 @@ def protected(document: dict[str, Any]) -> None:
         f"\n{images['protected']:,} images protected with {document['method']} "
         f"({figures.budget_words(document['eps'])}) in {document['seconds']:.0f} s."
     )
+    if images.get("unprotected"):
+        out.print(f"{images['unprotected']:,} images of other classes ship unprotected, as asked.")
     for item in document["skipped"][:5]:
         named = "" if item["id"] in item["reason"] else f"{item['id']}: "
         out.print(f"  skipped: {named}{item['reason']}", markup=False, soft_wrap=True)
     if images["skipped"] > 5:
         out.print(f"  ... {images['skipped']} skipped in all; the owner's report lists them.")
+    if 0 < document["without_opt_out"] < images["protected"]:  # none has it where it was not asked for
+        out.print(f"  {document['without_opt_out']:,} files cannot say `no data mining`: their formats hold no XMP.")
     out.print(f"Release:     {document['release']}", markup=False, soft_wrap=True)
     out.print(f"Your report: {document['owner']}/report.html", markup=False, soft_wrap=True)
     out.print(f"Keep {document['owner']} to yourself: it holds the key.", markup=False, soft_wrap=True)
@@ -132,7 +83,8 @@ def verification(document: dict[str, Any]) -> None:
     protocol = document["protocol"]
     table = Table(
         title=f"{protocol['victim']} network, {protocol['train_images']:,} training images, {protocol['epochs']} epochs, "
-        f"{len(protocol['seeds'])} seeds; tested on {protocol['test_images']:,} clean images",
+        f"{len(protocol['seeds'])} seeds; tested on {protocol['test_images']:,} clean images"
+        + (" of the protected classes" if "protected_classes" in protocol else ""),
         title_justify="left",
     )
     for heading in ("trained on", "peak accuracy", "final accuracy", "epochs to loss 0.5"):
@@ -156,6 +108,11 @@ def verification(document: dict[str, Any]) -> None:
             for which, arm in pair.items():
                 row(f"{_ARMS[which]}, {name}" + (f", {victim}" if number else ""), arm)
     out.print(table)
+    ranges = {_ARMS[name]: arm["peak"] for name, arm in document["arms"].items() if arm["peak"].get("interval")}
+    if ranges:
+        out.print(
+            f"95 % intervals of the peaks: {', '.join(f'{words} {_interval(of)}' for words, of in ranges.items())}."
+        )
     drop = document["relative_accuracy_drop"]
     out.print(
         f"Relative accuracy drop {drop['mean']:.0%} (95 % interval {drop['low']:.0%} to {drop['high']:.0%}); "
@@ -172,6 +129,8 @@ def verification(document: dict[str, Any]) -> None:
         out.print(f"  {flag['name']}: {flag['meaning']}", markup=False)
     if "diagnosis" in document:
         _diagnosis(out, document["diagnosis"])
+    if "report" in document:
+        out.print(f"Your report: {document['report']}", markup=False, soft_wrap=True)
 
 
 def planned(document: dict[str, Any]) -> None:
@@ -206,13 +165,42 @@ def _diagnosis(out: Console, found: dict[str, Any]) -> None:
 def checked(found: dict[str, Any]) -> None:
     """The result of `check` for people."""
     out = Console(highlight=False)
+
+    def say(text: str) -> None:
+        out.print(text, markup=False, soft_wrap=True)
+
     for kind in ("changed", "missing", "extra"):
         for path in found[kind]:
-            out.print(f"{kind}: {path}", markup=False, soft_wrap=True)
-    out.print(f"signature: {found['signature']}", markup=False)
+            say(f"{kind}: {path}")
+    say(f"signature: {found['signature']}")
     if found.get("signer"):
-        out.print(f"signer: {found['signer']}", markup=False, soft_wrap=True)
-    out.print("Every file is as it was signed." if found["ok"] else "This is not the release that was signed.")
+        say(f"signer: {found['signer']}")
+    if "source" not in found:
+        say("Every file is as it was signed." if found["ok"] else "This is not the release that was signed.")
+    elif found["source"] is None:
+        say("This is not the release that was signed, so it was not compared with the originals.")
+    else:
+        _compared(found["source"], say)
+
+
+def _compared(source: dict[str, Any], say: Callable[[str], None]) -> None:
+    """What the originals say of a release."""
+    for each in source["findings"]:
+        row = "" if each["row"] is None else f", row {each['row']}"
+        say(f"{each['kind']}: {each['path']}{row} {each['reason']}")
+    for kind, words in (("lossless", "losslessly"), ("lossy", "as JPEG or AVIF")):
+        part = source[kind]
+        if part["images"] and part["linf"] is not None:
+            mean = f", {part['psnr']:.1f} dB on average" if part["psnr"] is not None else ""
+            say(f"{part['images']:,} pictures stored {words}: pixels change by at most {part['linf']}{mean}.")
+    if source["unprotected"]:
+        say(f"{source['unprotected']:,} pictures are of classes that were not to be protected.")
+    if source["splits_left_out"]:
+        say(f"Not in the release: {', '.join(source['splits_left_out'])}.")
+    count = len(source["findings"])
+    say(
+        f"{source['images']:,} pictures compared with their originals: {f'{count:,} findings' if count else 'nothing leaks'}."
+    )
 
 
 def pushed(document: dict[str, Any]) -> None:
@@ -228,12 +216,58 @@ def pushed(document: dict[str, Any]) -> None:
     )
 
 
+def traced(document: dict[str, Any]) -> None:
+    """The result of `trace` for people: the verdict, each test, and where the evidence lies."""
+    out = Console(highlight=False)
+    out.print(document["verdict"], markup=False, soft_wrap=True)
+    table = Table("Test", "p", "corrected", "measured", "by chance", "questions")
+    for test in (document["primary"], *document["secondary"]):
+        if test["not_run"]:
+            table.add_row(test["test"], "not run", "", test["not_run"], "", "")
+            continue
+        corrected = "" if test.get("p_holm") is None else f"{test['p_holm']:.2g}"
+        figures = (f"{test['statistic']:.3g}", f"{test['by_chance']:.3g}", f"{test['queries']:,}")
+        table.add_row(test["test"], f"{test['p']:.2g}", corrected, *figures)
+    out.print(table)
+    out.print(f"Chosen beforehand: {document['primary']['test']}, to be read at {document['alpha']:g}.", markup=False)
+    out.print(f"Signed evidence, private: {document['evidence']}", markup=False, soft_wrap=True)
+
+
+def queried(document: dict[str, Any]) -> None:
+    """What `trace --write-queries` wrote, for people."""
+    out = Console(highlight=False)
+    out.print(
+        f"{document['queries']:,} pictures and queries.csv are in {document['folder']}. Write the label that the service "
+        "gives to each picture beside its name, and pass that file as --model.",
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+def keys(document: dict[str, Any]) -> None:
+    """The owner's keys, for people."""
+    out = Console(highlight=False)
+
+    def say(text: str) -> None:
+        out.print(text, markup=False, soft_wrap=True)
+
+    say(f"Your keys:   {document['file']}, {'with a' if document['passphrase'] else 'without'} passphrase")
+    say(f"Fingerprint: {document['fingerprint']}")
+    for old in document["retired"]:
+        say(f"Retired:     {old['fingerprint']} in {old['file']}")
+    say("Keep a copy of that file in a safe place: nobody can make it again.")
+
+
 _ARMS = {"clean": "originals", "noise": "with random noise", "protected": "protected copy"}
 
 
 def _stat(stat: dict[str, Any]) -> str:
     spread = f" ± {stat['std']:.1%}" if stat["std"] is not None else ""
     return f"{stat['mean']:.1%}{spread}"
+
+
+def _interval(stat: dict[str, Any]) -> str:
+    return f"{stat['interval']['low']:.0%} to {stat['interval']['high']:.0%}"
 
 
 def _epochs(stat: dict[str, Any]) -> str:

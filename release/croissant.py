@@ -2,7 +2,7 @@
 
 Machine-readable metadata for data-set search engines. It says what the card says and no more: that the pixels carry a
 protective perturbation, what the files are for, and how they are laid out; never how the perturbation was made. Parquet
-files are listed with their SHA-256, trees of images by pattern. Paths are relative to the file itself.
+files and archives are listed with their SHA-256, trees of images by pattern. Paths are relative to the file itself.
 
 Standards: http://mlcommons.org/croissant/1.1, http://mlcommons.org/croissant/RAI/1.0.
 """
@@ -56,7 +56,7 @@ def add(staging: Path, facts: Facts) -> Facts:
 def document(staging: Path, facts: Facts) -> dict[str, Any]:
     """The metadata, from the facts and the data files that are staged."""
     splits = list(dict.fromkeys(item["split"] for item in facts.configs))
-    make = _tables if facts.layout == "parquet" else _trees
+    make = {"parquet": _tables, "webdataset": _archives}.get(facts.layout, _trees)
     distribution, records = make(staging, facts, splits)
     known = {"license": facts.licence} if facts.licence else {}
     return {
@@ -122,16 +122,7 @@ _PATH = {"path": ("sc:Text", {"fileProperty": "fullpath"})}
 def _tables(staging: Path, facts: Facts, splits: list[str]) -> tuple[list[Any], list[Any]]:
     """A file object for each parquet file; a record set for each split, over the set of its files."""
     files = sorted(path for path in facts.measured if path.endswith(".parquet"))
-    distribution: list[Any] = []
-    for path, digest in hashing.digests(staging, files):
-        if isinstance(digest, OSError):
-            raise digest
-        distribution.append(
-            {
-                **{"@type": "cr:FileObject", "@id": path, "name": path, "contentUrl": path},
-                **{"contentSize": f"{(staging / path).stat().st_size} B", "encodingFormat": _PARQUET, "sha256": digest},
-            }
-        )
+    distribution = _file_objects(staging, files, _PARQUET)
     records = []
     for split in splits:
         patterns = [item["path"] for item in facts.configs if item["split"] == split]
@@ -147,6 +138,40 @@ def _tables(staging: Path, facts: Facts, splits: list[str]) -> tuple[list[Any], 
         )
         records.append(_records(split, columns, "fileSet", f"files-{split}"))
     return distribution, records
+
+
+def _archives(staging: Path, facts: Facts, splits: list[str]) -> tuple[list[Any], list[Any]]:
+    """A file object for each archive; for each split the images inside its archives, as a file set and a record set."""
+    files = sorted(path for path in facts.measured if path.endswith(".tar"))
+    distribution = _file_objects(staging, files, "application/x-tar")
+    records = []
+    for split in splits:
+        patterns = [item["path"] for item in facts.configs if item["split"] == split]
+        of_split = [path for path in files if any(PurePosixPath(path).match(pattern) for pattern in patterns)]
+        distribution.append(
+            {
+                **{"@type": "cr:FileSet", "@id": f"files-{split}", "name": f"files-{split}"},
+                **{"containedIn": [{"@id": path} for path in of_split], "encodingFormat": sorted({*_TYPES.values()})},
+                "includes": [f"**/*{ending}" for ending in _TYPES],
+            }
+        )
+        fields = {"image": ("sc:ImageObject", {"fileProperty": "content"}), **_PATH}
+        records.append(_records(split, fields, "fileSet", f"files-{split}"))
+    return distribution, records
+
+
+def _file_objects(staging: Path, files: list[str], kind: str) -> list[Any]:
+    found: list[Any] = []
+    for path, digest in hashing.digests(staging, files):
+        if isinstance(digest, OSError):
+            raise digest
+        found.append(
+            {
+                **{"@type": "cr:FileObject", "@id": path, "name": path, "contentUrl": path},
+                **{"contentSize": f"{(staging / path).stat().st_size} B", "encodingFormat": kind, "sha256": digest},
+            }
+        )
+    return found
 
 
 def _records(split: str, fields: Mapping[str, tuple[str, dict[str, Any]]], kind: str, source: str) -> dict[str, Any]:

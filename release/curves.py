@@ -51,9 +51,30 @@ def peaks(arms: Mapping[str, tuple[str, Sequence[float]]], chance: float | None)
 
 def spectrum(frequencies: Sequence[float], power: Sequence[float], white: float) -> Drawing:
     """Power by spatial frequency in decibels. frequencies: cycles a pixel, up to 0.5; white: power of even noise."""
-    levels = [10 * math.log10(max(value, 1e-30)) for value in (*power, white)]
-    top = 10 * math.ceil(max(levels) / 10)
-    lowest = max(10 * math.floor(min(levels) / 10), top - _DECIBELS)
+    legend = [("line protected", "The change of the pixels"), ("chance", "Noise of the same power, without a pattern")]
+    return _spectra("Spectrum of the change", frequencies, {"protected": power}, white, legend)
+
+
+def spectra(frequencies: Sequence[float], power: Mapping[str, Sequence[float]], legend: Legend) -> Drawing:
+    """The same for the changes of several arms; frequencies beyond 0.5, the corners of the plane, are left out."""
+    inside = [i for i, frequency in enumerate(frequencies) if frequency <= 0.5]
+    shown = {arm: [values[i] for i in inside] for arm, values in power.items()}
+    lines = [(f"line {arm}", words) for arm, words in legend if arm in power]
+    return _spectra("Spectrum as a trainer sees it", [frequencies[i] for i in inside], shown, None, lines)
+
+
+def _spectra(
+    title: str,
+    frequencies: Sequence[float],
+    power: Mapping[str, Sequence[float]],
+    white: float | None,
+    legend: Legend,
+) -> Drawing:
+    levels = {arm: [10 * math.log10(max(value, 1e-30)) for value in values] for arm, values in power.items()}
+    even = None if white is None else 10 * math.log10(max(white, 1e-30))
+    every = [level for values in levels.values() for level in values] + ([] if even is None else [even])
+    top = 10 * math.ceil(max(every) / 10)
+    lowest = max(10 * math.floor(min(every) / 10), top - _DECIBELS)
     bottom = min(lowest, top - 10)
     step = 10 if top - bottom > 20 else 5
     columns = [(_side(tick / 5), f"{tick / 10:g}") for tick in range(6)]
@@ -63,11 +84,11 @@ def spectrum(frequencies: Sequence[float], power: Sequence[float], white: float)
 
     rows = [(up(value), f"{value} dB") for value in range(bottom, top + 1, step)]
     marks = _frame(rows, columns, "cycles a pixel")
-    marks.append(Mark("rule", "chance", ((_LEFT, up(levels[-1])), (_WIDTH - _RIGHT, up(levels[-1])))))
-    points = [(_side(2 * f), up(level)) for f, level in zip(frequencies, levels[:-1], strict=True)]
-    marks.append(_trace("protected", points))
-    legend = (("line protected", "The change of the pixels"), ("chance", "Noise of the same power, without a pattern"))
-    return Drawing("Spectrum of the change", _WIDTH, _HEIGHT, tuple(marks), legend)
+    if even is not None:
+        marks.append(Mark("rule", "chance", ((_LEFT, up(even)), (_WIDTH - _RIGHT, up(even)))))
+    for arm, values in levels.items():
+        marks.append(_trace(arm, [(_side(2 * f), up(level)) for f, level in zip(frequencies, values, strict=True)]))
+    return Drawing(title, _WIDTH, _HEIGHT, tuple(marks), tuple(legend))
 
 
 def _chart(

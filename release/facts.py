@@ -30,8 +30,8 @@ class Measured:
 class Quality:
     """How alike a sample of the shipped pictures and their originals look; see release.quality.
 
-    images: in the sample. ssim: mean and lowest, 1 for equal pictures. lpips: mean, 0 for equal pictures.
-    None where it was not measured; lpips_missing says why.
+    images: in the sample, and sample: how it was drawn. ssim: mean and lowest, 1 for equal pictures. lpips: mean, 0 for
+    equal pictures. None where it was not measured; lpips_missing says why. Public: the manifest holds all of it.
     """
 
     images: int
@@ -39,6 +39,7 @@ class Quality:
     ssim_lowest: float | None
     lpips: float | None = None
     lpips_missing: str = ""
+    sample: str = "spread evenly over the protected images, the middle 512 pixels of larger ones"
 
 
 @dataclass(frozen=True)
@@ -57,11 +58,12 @@ class Facts:
     layout: str  # "folder" or "parquet"
     levels: int  # the budget, in whole grey levels; 255 is none
     guaranteed: bool  # every data file is lossless, so that the budget is a promise
-    counts: Mapping[str, int]  # images: total = protected + skipped
-    splits: Mapping[str, int]  # protected images by split
+    counts: Mapping[str, int]  # images: total = protected + skipped, and + unprotected where the owner named classes
+    splits: Mapping[str, int]  # images by split
     measured: Mapping[str, Measured]
     versions: Mapping[str, str]  # tool, python, torch, pillow ...
     commitment: Mapping[str, str]  # salt and sha256, hexadecimal
+    trace_commitment: Mapping[str, str] | None = None  # sha256 of the plan that a later `trace` opens
     classes: tuple[str, ...] | None = None
     verification: Mapping[str, Any] | None = None
     configs: Sequence[Mapping[str, str]] = ()
@@ -82,14 +84,23 @@ class Facts:
     def __post_init__(self) -> None:
         check_levels(self.levels, NO_BOUND)
         total, protected, skipped = (self.counts[name] for name in ("total", "protected", "skipped"))
-        if total != protected + skipped:
+        if total != self.shipped + skipped:
             raise IntegrityError(f"{total} images were found, but {protected} protected and {skipped} skipped.")
         written = sum(item.images for item in self.measured.values())
-        if written != protected:
-            raise IntegrityError(f"{protected} images were protected, but the files hold {written}.")
+        if written != self.shipped:
+            raise IntegrityError(f"{self.shipped} images were protected, but the files hold {written}.")
         for path, item in self.measured.items():
             if self.guaranteed and item.linf is not None and item.linf > self.levels:
                 raise IntegrityError(f"{path} changes a pixel by {item.linf} grey levels; the budget is {self.levels}.")
+
+    @property
+    def unprotected(self) -> int:
+        """Images of classes that the owner did not name: they ship as they were."""
+        return self.counts.get("unprotected", 0)
+
+    @property
+    def shipped(self) -> int:
+        return self.counts["protected"] + self.unprotected
 
     @property
     def bounded(self) -> bool:

@@ -23,10 +23,19 @@ _PROTOCOL = {
     "epochs": "Epochs",
     "batch": "Batch size",
     "learning_rate": "Learning rate",
+    "schedule": "Schedule",
+    "milestones": "Rate falls after, of the epochs",
+    "momentum": "Momentum",
+    "weight_decay": "Weight decay",
+    "nesterov": "Nesterov’s momentum",
     "augment": "Augmentation",
     "train_images": "Training images",
     "test_images": "Test images",
     "test_set": "Tested on",
+    "select_images": "Images to choose an epoch by",
+    "test_duplicates": "Test images like a training image",
+    "protected_classes": "Protected classes",
+    "test_images_of_all_classes": "Test images of all classes",
     "image_size": "Image size in pixels",
     "classes": "Classes",
     "chance": "Accuracy of guessing",
@@ -67,6 +76,12 @@ def spread(stat: Mapping[str, Any]) -> str:
     return f"{percent(stat['mean'])}{deviation} ({count} {'run' if count == 1 else 'runs'})"
 
 
+def interval(stat: Mapping[str, Any] | None) -> str:
+    """The 95 % interval of an accuracy: "15.2% to 20.8%"."""
+    found = (stat or {}).get("interval")
+    return f"{percent(found['low'])} to {percent(found['high'])}" if found else "–"
+
+
 def epochs(stat: Mapping[str, Any] | None) -> str:
     """Epochs until the training loss fell below one half; runs that never got there count as such."""
     reached = [run for run in (stat or {}).get("runs", ()) if run is not None]
@@ -86,12 +101,14 @@ def arm_labels(facts: Facts) -> dict[str, str]:
 
 
 def arm_rows(arms: Mapping[str, Any], labels: Mapping[str, str] = ARMS) -> list[dict[str, str]]:
-    """One row an arm: what was trained on, peak and final test accuracy, epochs to half loss."""
+    """One row an arm: what was trained on, peak and its interval, selected and final accuracy, epochs to half loss."""
     return [
         {
             "arm": arm,
             "label": label,
             "peak": spread(arms[arm]["peak"]),
+            "interval": interval(arms[arm]["peak"]),
+            "selected": spread(arms[arm]["selected"]) if arms[arm].get("selected") else "–",
             "final": spread(arms[arm]["final"]),
             "epochs": epochs(arms[arm].get("epochs_to_half_loss")),
         }
@@ -113,7 +130,7 @@ def protocol_rows(protocol: Mapping[str, Any]) -> list[tuple[str, str]]:
     rows = []
     for name, label in _PROTOCOL.items():
         value = protocol.get(name)
-        if value is not None:
+        if value is not None and value != []:
             rows.append((label, percent(value) if name == "chance" else _plain(value)))
     return rows
 
@@ -121,7 +138,45 @@ def protocol_rows(protocol: Mapping[str, Any]) -> list[tuple[str, str]]:
 def _plain(value: object) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(map(str, value))
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:,}" if isinstance(value, int) else str(value).replace("_", " ")
+
+
+def started(verification: Mapping[str, Any]) -> str:
+    """How the networks began: a clause."""
+    return "starting from given weights" if "@" in str(verification["protocol"].get("victim", "")) else "from scratch"
+
+
+def plan_words(verification: Mapping[str, Any]) -> str:
+    """The plan in sentences: how each network was trained and tested, how often, and how an epoch was chosen."""
+    told, plan = verification["protocol"], verification.get("plan")
+    runs = told.get("runs") or len(told.get("seeds", ()))
+    others = [name for name in verification.get("victims") or () if name != told["victim"]]
+    who = f"The networks {', '.join([told['victim'], *others])} were" if others else f"The network {told['victim']} was"
+    text = f"{who} trained {started(verification)} for {told['epochs']} epochs on "
+    text += f"{told['train_images']:,} images, {told['batch']} a step, {runs} {'time' if runs == 1 else 'times'} on each kind"
+    text += f", and tested after every epoch on {told['test_images']:,} unperturbed images."
+    if told.get("select_images"):
+        text += (
+            f" {told['select_images']:,} other unperturbed images chose the epoch that an honest trainer would report."
+        )
+    if told.get("test_images_of_all_classes"):
+        text += (
+            f" Accuracies are those on the {told['protected_classes']} protected of {told['classes']} classes; "
+            f"over all classes it was tested on {told['test_images_of_all_classes']:,} images."
+        )
+    if plan:
+        text += (
+            f" In all {plan['trainings']:,} trainings, as much work as {plan['epochs']:,g} epochs of plain training."
+        )
+    return text
+
+
+def over_all_rows(arms: Mapping[str, Any], labels: Mapping[str, str] = ARMS) -> list[tuple[str, str]]:
+    """Peak over all classes of each arm, where the headline is that on the protected ones: (what, value) pairs."""
+    found = {arm: arms[arm]["all_classes"]["peak"] for arm in labels if arms.get(arm, {}).get("all_classes")}
+    return [(labels[arm], f"{spread(peak)}, 95 % interval {interval(peak)}") for arm, peak in found.items()]
 
 
 def drop(verification: Mapping[str, Any]) -> str:
@@ -184,10 +239,22 @@ def closeness_rows(facts: Facts) -> list[tuple[str, str]]:
     return rows
 
 
+def subject(facts: Facts) -> str:
+    """Whose pixels the card speaks of in its first words."""
+    if not facts.unprotected:
+        return "The pixels of these images"
+    return f"The pixels of {facts.counts['protected']:,} of these {facts.shipped:,} images"
+
+
 def counts_text(facts: Facts) -> str:
     """How many images were protected, and what became of the others."""
-    counts = facts.counts
+    counts, bare = facts.counts, facts.unprotected
     text = f"{counts['protected']:,} of {counts['total']:,} images are protected."
+    if bare:
+        text += (
+            f" {'1 image' if bare == 1 else f'{bare:,} images'} of other classes {'is' if bare == 1 else 'are'} not: "
+            "the owner asked for these classes alone, and the pixels of the others are unperturbed."
+        )
     if not counts["skipped"]:
         return text
     left = "1 image" if counts["skipped"] == 1 else f"{counts['skipped']:,} images"

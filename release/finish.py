@@ -31,12 +31,17 @@ class Told:
     disclose: bool = False
     overwrite: bool = False
     documents: tuple[str, ...] = field(default=())
+    only: tuple[str, ...] | None = None  # the classes that are protected; None: all
+    trace_commitment: Mapping[str, str] | None = None
 
 
 def finish(
     source: Source, built: Built, settings: Settings, staging: Path, out: Path, owner: Owner, told: Told
-) -> None:
-    """Seals what lies in `staging` and renames it to `out`. Raises UnlearnableError in one sentence when the disk fails."""
+) -> dict[str, int]:
+    """Seals what lies in `staging` and renames it to `out`; the counts of images, as the manifest has them.
+
+    Raises UnlearnableError in one sentence when the disk fails.
+    """
     facts = _facts(source, built, settings, staging, owner, told)
     owner.write_json(
         layout.RECEIPT,
@@ -45,6 +50,7 @@ def finish(
             "created": facts.created,
             "source": source.spec,
             "settings": vars(settings),
+            "only": None if told.only is None else list(told.only),
             "without_opt_out": built.without_opt_out(),
             "versions": dict(facts.versions),
             "skipped": [vars(item) for item in built.skipped],
@@ -58,6 +64,7 @@ def finish(
         finished(owner.owner)
     except OSError as why:
         raise disk_error(why, staging) from why
+    return dict(facts.counts)
 
 
 def _facts(source: Source, built: Built, settings: Settings, staging: Path, owner: Owner, told: Told) -> Facts:
@@ -65,21 +72,22 @@ def _facts(source: Source, built: Built, settings: Settings, staging: Path, owne
     paths: dict[str, list[str]] = {}
     for row in built.rows:
         paths.setdefault(split_of[row.id], []).append(row.path)
-    seen = gallery.look(source, built, staging, settings.layout, figures.gain(settings.levels))
-    lost = built.lost()
+    changed = [row for row in built.rows if told.only is None or row.of in told.only]
+    seen = gallery.look(source, changed, staging, settings.layout, figures.gain(settings.levels))
     return Facts(
         name=told.name,
         created=utc_now(),
         layout=settings.layout,
         levels=settings.levels,
         guaranteed=all(row.lossless for row in built.rows),
-        counts={"total": len(built.rows) + len(lost), "protected": len(built.rows), "skipped": len(lost)},
+        counts=_counts(built, len(changed), told.only is not None),
         splits=dict(Counter(split_of[row.id] for row in built.rows)),
         # a shard whose images were all skipped is still a file, so that the others keep their numbers
         measured={path: Measured(0) for path in (*formats.always(source, settings.layout), *built.passed)}
         | built.measured(),
         versions=versions(),
         commitment=owner.commitment(),
+        trace_commitment=told.trace_commitment,
         classes=source.classes,
         verification=told.verification,
         configs=formats.load(settings.layout).configs({split: list(dict.fromkeys(of)) for split, of in paths.items()}),
@@ -98,3 +106,10 @@ def _facts(source: Source, built: Built, settings: Settings, staging: Path, owne
         },
         owner_gallery=seen.triples,
     )
+
+
+def _counts(built: Built, protected: int, partly: bool) -> dict[str, int]:
+    """total = protected + unprotected + skipped; `unprotected` is there where the owner named classes."""
+    lost = len(built.lost())
+    counts = {"total": len(built.rows) + lost, "protected": protected, "skipped": lost}
+    return counts | ({"unprotected": len(built.rows) - protected} if partly else {})

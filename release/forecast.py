@@ -18,8 +18,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from release import layout
-from release.build import Perturb, Settings, build_shard
+from release.build import Perturb, Settings, Work, build_shard
+from release.engines import local
 from release.formats import Item, Placed, Shard
+from release.room import Room
 from unlearnable import imageio
 from unlearnable.types import Record, Skipped, Source
 
@@ -60,22 +62,24 @@ def chosen(source: Source) -> dict[str, list[Record]]:
 
 
 def probe(
-    source: Source, records: dict[str, list[Record]], perturb: Perturb, settings: Settings
+    source: Source, records: dict[str, list[Record]], perturb: Perturb, settings: Settings, apart: bool = False
 ) -> tuple[dict[str, Probe], list[Skipped]]:
-    """Protects these records in memory: figures by format, and what could not be protected."""
+    """Protects these records in memory: figures by format, and what could not be protected. apart: as in `build`."""
     found: dict[str, Probe] = {}
     missed: list[Skipped] = []
     totals: dict[str, list[int]] = {}
     for record in source.records:
         totals.setdefault(_format(record), []).append(record.size)
+    work = Work(source, perturb, settings, Path(), Path(), apart=apart)
+    processes = local.processes(work, work.shards())
     with ThreadPoolExecutor(settings.workers) as pool:
         for name, some in records.items():
             seen = found[name] = Probe(len(totals[name]), sum(totals[name]))
             shard = Shard(0, some[0].split, 0, 1, tuple(some))
             started = time.perf_counter()
             sizes: list[int] = []
-            _, lost = build_shard(source, shard, perturb, settings, Path(), _counting(sizes), pool)
-            seen.seconds = time.perf_counter() - started
+            _, lost = build_shard(work, shard, _counting(sizes), map if processes > 1 else pool.map, Room())
+            seen.seconds = (time.perf_counter() - started) / processes
             seen.probed, seen.made_bytes = len(some), sum(sizes)
             seen.probed_bytes = sum(record.size for record in some)
             missed += lost

@@ -5,14 +5,14 @@ Protected pictures are for everybody; originals, differences and the spectrum ar
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from release.build import Built, Row, read_back
+from release.build import Row, read_back
 from release.facts import Quality
 from release.quality import Sample
 from unlearnable import budget, imageio
@@ -20,6 +20,7 @@ from unlearnable.imageio import Picture
 from unlearnable.types import Pixels, Source
 
 _COUNT, _SIDE = 12, 256
+_ROWS = 64  # at a time
 
 Triple = tuple[bytes, bytes, bytes]
 
@@ -33,27 +34,34 @@ class Seen:
     spectrum: dict[str, Any] | None
 
 
-def look(source: Source, built: Built, root: Path, layout_name: str, gain: int) -> Seen:
-    """Measures and shows 12 images spread over the release, or all where there are fewer.
+def look(source: Source, protected: Sequence[Row], root: Path, layout_name: str, gain: int) -> Seen:
+    """Measures and shows 12 images spread over the protected ones, or all where there are fewer.
 
     Each is decoded once for both: decoding is what a sample costs.
     gain: how many times as strong as it is the difference is shown, around mid-grey.
     """
-    rows = _spread(built.rows)
+    rows = _spread(protected)
     records = {record.id: record for record in source.records}
     sample, triples = Sample(), []
     for row, shipped in zip(rows, read_back(root, rows, layout_name), strict=True):
         original = imageio.decode(source.read(records[row.id]), row.id).pixels
-        protected = imageio.decode(shipped, row.id).pixels
-        sample.add(original, protected)
-        triples.append(_triple(original, protected, gain))
+        copy = imageio.decode(shipped, row.id).pixels
+        sample.add(original, copy)
+        triples.append(_triple(original, copy, gain))
     return Seen(triples, sample.quality(), sample.spectrum())
 
 
 def _triple(original: Pixels, protected: Pixels, gain: int) -> Triple:
     colours = min(budget.colour_channels(original), budget.colour_channels(protected))
-    difference = protected[:, :, :colours].astype(np.int16) - original[:, :, :colours].astype(np.int16)
-    amplified = np.clip(128 + gain * difference, 0, 255).astype(np.uint8)
+
+    def strips() -> Iterator[Pixels]:  # of a large photo the wider numbers would not fit
+        for top in range(0, len(original), _ROWS):
+            rows = slice(top, top + _ROWS)
+            difference = protected[rows, :, :colours].astype(np.int16) - original[rows, :, :colours].astype(np.int16)
+            yield np.clip(128 + gain * difference, 0, 255).astype(np.uint8)
+            imageio.let_go(original, protected)
+
+    amplified = imageio.laid_out((*original.shape[:2], colours), strips())
     return _png(original), _png(amplified), _png(protected)
 
 

@@ -4,37 +4,58 @@ from __future__ import annotations
 
 import hashlib
 import os
-import stat
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 _BATCH = 4096  # files queued at a time, so that memory stays flat on a tree of millions
+_TASK = 32  # files a thread takes at once: handing over one thumbnail takes longer than hashing it
+_SMALL = 1 << 16  # bytes, read in one piece
 
 
 def sha256(path: Path, *, durable: bool = False) -> str:
     """Hexadecimal SHA-256 of a file, read in pieces. `durable` also forces it to the disk. Raises OSError."""
-    with path.open("rb", buffering=0) as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return _sha256(str(path), durable)
+
+
+def _sha256(path: str, durable: bool) -> str:
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+    try:
+        start = os.read(descriptor, _SMALL)
+        digest = hashlib.sha256(start)
+        if len(start) == _SMALL:
+            with open(descriptor, "rb", buffering=0, closefd=False) as file:  # from where the first piece ended
+                digest = hashlib.file_digest(file, lambda: digest)
+            start = b""
+        while start:  # a disk may give less than was asked for
+            start = os.read(descriptor, _SMALL)
+            digest.update(start)
         if durable:
-            os.fsync(file.fileno())
-    return digest
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    return digest.hexdigest()
 
 
 def digests(root: Path, paths: Sequence[str], *, durable: bool = False) -> Iterator[tuple[str, str | OSError]]:
     """(path, digest) for paths below `root`, in the order given; the error in place of a digest that failed."""
+    above = str(root) + os.sep
 
-    def one(path: str) -> str | OSError:
-        try:
-            return sha256(root / path, durable=durable)
-        except OSError as why:
-            return why
+    def some(named: Sequence[str]) -> list[str | OSError]:
+        found: list[str | OSError] = []
+        for path in named:
+            try:
+                found.append(_sha256(above + path, durable))
+            except OSError as why:
+                found.append(why)
+        return found
 
     # hashlib and the file system release the interpreter, so threads are enough; more of them than cores hide the disk.
     with ThreadPoolExecutor(min(16, 2 * (os.cpu_count() or 1))) as pool:
         for start in range(0, len(paths), _BATCH):
-            batch = paths[start : start + _BATCH]
-            yield from zip(batch, pool.map(one, batch), strict=True)
+            tasks = [paths[at : at + _TASK] for at in range(start, min(start + _BATCH, len(paths)), _TASK)]
+            for named, found in zip(tasks, pool.map(some, tasks), strict=True):
+                yield from zip(named, found, strict=True)
 
 
 def walk(root: Path, ignore: Sequence[str] = ()) -> dict[str, str]:
@@ -44,30 +65,30 @@ def walk(root: Path, ignore: Sequence[str] = ()) -> dict[str, str]:
     A folder that cannot be listed is an entry itself, "unreadable". Names that are not UTF-8 are spelled with escapes.
     """
     found: dict[str, str] = {}
-    waiting = [root]
+    waiting = [""]
+    above = str(root) + os.sep  # no Path for each entry: it would take longer than the hashing of small files
     while waiting:
         folder = waiting.pop()
         try:
-            entries = list(os.scandir(folder))
+            entries = list(os.scandir(above + folder))
         except OSError:
-            found[_spell(folder.relative_to(root))] = "unreadable"
+            found[_spell(folder or ".")] = "unreadable"
             continue
         for entry in entries:
-            path = Path(entry.path)
-            relative = _spell(path.relative_to(root))
+            name = f"{folder}/{entry.name}" if folder else entry.name
+            relative = _spell(name)
             if relative in ignore:
                 continue
             if entry.is_dir(follow_symlinks=False):
-                waiting.append(path)
+                waiting.append(name)
             else:
                 found[relative] = _kind(entry)
     return dict(sorted(found.items()))
 
 
 def _kind(entry: os.DirEntry[str]) -> str:
-    mode = entry.stat(follow_symlinks=False).st_mode
-    return "link" if stat.S_ISLNK(mode) else "file" if stat.S_ISREG(mode) else "special"
+    return "link" if entry.is_symlink() else "file" if entry.is_file(follow_symlinks=False) else "special"
 
 
-def _spell(relative: Path) -> str:
-    return os.fsencode(relative.as_posix()).decode("utf-8", "backslashreplace")
+def _spell(relative: str) -> str:
+    return relative if relative.isascii() else os.fsencode(relative).decode("utf-8", "backslashreplace")

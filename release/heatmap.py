@@ -34,13 +34,15 @@ class Cell:
 class Row:
     """name: of the countermeasure; cells: by (network, arm), those that were measured.
 
-    drop: of the peak of the first network, against plain training on the originals.
+    drop: of the peak of the first network, against plain training on the originals. no_difference: beyond noise, to a
+    network trained on this release.
     """
 
     name: str
     cells: Mapping[tuple[str, str], Cell]
     drop: str
     worst: bool
+    no_difference: bool = False
 
 
 def networks(verification: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
@@ -76,7 +78,8 @@ def _row(name: str, of: Mapping[str, Any], verification: Mapping[str, Any], wors
     cells = {(network, arm): _cell(arms[arm]) for network, arms in of.items() if arms for arm in COLUMNS}
     clean = verification["arms"]["clean"]["peak"]["mean"]
     peak = next(iter(of.values()))["protected"]["peak"]["mean"]
-    return Row(name, cells, figures.percent((clean - peak) / clean) if clean else "–", worst)
+    drop = figures.percent((clean - peak) / clean) if clean else "–"
+    return Row(name, cells, drop, worst, name in (verification.get("within_noise") or ()))
 
 
 def drawing(found: Sequence[Row]) -> Drawing:

@@ -1,7 +1,7 @@
 """Every file name inside a release and beside it, spelled once.
 
 OUT/            README.md, croissant.json, manifest.json, attestation.json, SHA256SUMS, report.html, data/ ...
-OUT.owner/      0700: key, signing key, receipt, full report and its plots, state for a resumed run. Never inside OUT/.
+OUT.owner/      0700: key, signing key, receipt, full report and its plots, log, state for a resumed run. Never inside OUT/.
 .OUT.partial/   the release while it is being written; renamed to OUT when it is whole
 """
 
@@ -22,9 +22,13 @@ CROISSANT = "croissant.json"
 FOREIGN = (".git", ".gitattributes", ".gitignore", ".cache/huggingface")
 
 KEY = "key"
-SIGNING_KEY = "signing-key.pem"
+ARCHIVE = "archive.json"  # its id, and the fingerprint of the owner's signing key
+SIGNING_KEY = "signing-key.pem"  # of releases up to 0.1; now it is the owner's, see release.keyring
 OWNER_REPORT = "report.html"
 PLOTS = "plots"  # NAME.png and NAME.json of every plot of that report
+VERIFIED = "verification.html"  # the report of the last `verify`; its document is VERIFICATION beside it
+VERIFIED_PLOTS = "verification-plots"
+LOG = "log.jsonl"  # what every run did; appended to
 STATE = "state"  # of the finished release ...
 UNFINISHED = (
     "state.unfinished"  # ... and of a run that is under way; the one becomes the other when the release is there
@@ -38,6 +42,10 @@ SHARDS = "shards"  # one done-mark a shard, written last
 VERIFICATION = "verification.json"
 CELLS = "cells"  # one file for every training of a verification that is finished
 RECEIPT = "receipt.json"
+TRACE = "trace.json"  # the plan that the manifest commits to, with its nonce
+MARKS = "marks.pt"  # marked images and the secret to find them by
+
+TRACED = "trace"  # in the owner folder: evidence, one folder for every `trace`
 
 
 def owner_folder(out: Path) -> Path:

@@ -2,7 +2,8 @@
 
 Canonical bytes: sorted keys, files sorted by path, UTF-8, a fixed indent and one newline at the end. Two laws hold:
 `Manifest.from_bytes(m.to_bytes()) == m`, and the order in which files were added cannot change the bytes.
-manifest.schema.json describes the format and is what `from_bytes` enforces.
+manifest.schema.json describes the format and is what `from_bytes` enforces. Version 2 added `quality`; releases of version 1
+are read and checked for ever, by a schema of their own, and written again as they were.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from release import layout
 from release.schema import problems
 from unlearnable.errors import IntegrityError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 # Files that vouch for the manifest cannot be vouched for by it.
 UNLISTED = (layout.MANIFEST, layout.SUMS, layout.ATTESTATION)
@@ -29,8 +30,10 @@ UNLISTED = (layout.MANIFEST, layout.SUMS, layout.ATTESTATION)
 _PROTOCOL = (
     *("name", "victim", "epochs", "batch", "learning_rate", "augment", "train_images", "test_images"),
     *("image_size", "test_set", "classes", "chance", "noise_levels", "device"),
+    *("schedule", "milestones", "momentum", "weight_decay", "nesterov", "select_images", "test_duplicates"),
+    *("protected_classes", "test_images_of_all_classes"),
 )
-_ARM = ("peak", "final", "epochs_to_half_loss", "curves")
+_ARM = ("peak", "selected", "final", "epochs_to_half_loss", "curves", "all_classes")
 
 
 @dataclass(frozen=True)
@@ -69,12 +72,14 @@ class Manifest:
     created: str  # UTC, "2026-01-31T12:00:00Z"
     layout: str  # "folder" or "parquet"
     budget: Mapping[str, Any]  # norm "linf", levels, guaranteed
-    counts: Mapping[str, int]  # total, protected, skipped
+    counts: Mapping[str, int]  # total, protected, skipped; unprotected where the owner named classes
     splits: Mapping[str, int]
     versions: Mapping[str, str]
     commitment: Mapping[str, str]  # salt and sha256, hexadecimal
     verification: Mapping[str, Any] | None
     files: tuple[FileEntry, ...]
+    quality: Mapping[str, Any] | None = None  # of a stated sample; see facts.Quality
+    trace_commitment: Mapping[str, str] | None = None  # sha256 of the plan of tracing; left out where there is none
     schema_version: int = SCHEMA_VERSION
 
     def __post_init__(self) -> None:
@@ -88,6 +93,10 @@ class Manifest:
         """Canonical JSON. Raises IntegrityError for what JSON or the schema cannot hold, such as NaN."""
         document = asdict(self)
         document["files"] = list(document["files"])
+        if self.schema_version == 1:
+            del document["quality"]
+        if self.trace_commitment is None:
+            del document["trace_commitment"]
         _enforce(document)
         try:
             text = json.dumps(document, sort_keys=True, ensure_ascii=False, allow_nan=False, indent=1)
@@ -111,15 +120,16 @@ class Manifest:
         _enforce(document)
         known = {f.name for f in fields(FileEntry)}
         entries = tuple(FileEntry(**{k: v for k, v in item.items() if k in known}) for item in document["files"])
-        named = {f.name: document[f.name] for f in fields(cls)}
-        return cls(**(named | {"files": entries}))
+        named = {f.name: document[f.name] for f in fields(cls) if f.name in document}
+        quality = document["quality"] if document["schema_version"] > 1 else None
+        return cls(**(named | {"files": entries, "quality": quality}))
 
 
 def check_path(path: str) -> str:
     """The path itself when it is safe to join to a release folder on any system, else IntegrityError."""
     parts = path.split("/")
-    windows = PureWindowsPath(path)
-    if "\\" in path or "\0" in path or windows.drive or windows.root or any(part in ("", ".", "..") for part in parts):
+    drive = path[1:2] == ":" and PureWindowsPath(path).drive
+    if "\\" in path or "\0" in path or drive or any(part in ("", ".", "..") for part in parts):
         raise IntegrityError(f"{path!r} is not a plain path inside a release.")
     try:
         path.encode("utf-8")
@@ -170,14 +180,17 @@ def _arms(arms: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @cache
-def schema() -> dict[str, Any]:
-    """manifest.schema.json, the description of version 1."""
-    loaded: dict[str, Any] = json.loads(Path(__file__).with_name("manifest.schema.json").read_text(encoding="utf-8"))
+def schema(version: int = SCHEMA_VERSION) -> dict[str, Any]:
+    """The description of a version: manifest.schema.json is the newest's."""
+    name = "manifest.schema.json" if version == SCHEMA_VERSION else f"manifest.schema.{version}.json"
+    loaded: dict[str, Any] = json.loads(Path(__file__).with_name(name).read_text(encoding="utf-8"))
     return loaded
 
 
 def _enforce(document: Any) -> None:
-    fault = next(problems(document, schema()), None)
+    given = document.get("schema_version") if isinstance(document, dict) else None
+    old = type(given) is int and given == 1
+    fault = next(problems(document, schema(1 if old else SCHEMA_VERSION)), None)
     if fault:
         raise IntegrityError(f"{layout.MANIFEST} is not as its schema says: {fault}.")
 

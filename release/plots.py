@@ -56,6 +56,16 @@ def spectrum(facts: Facts) -> Plot | None:
     return Plot("spectrum", "Power by spatial frequency", drawing, data)
 
 
+def diagnosed(facts: Facts) -> Plot | None:
+    """Power of the protected and the noise arm's changes, at the trainer's view (`verify --diagnose`). The owner's alone."""
+    data = ((facts.verification or {}).get("diagnosis") or {}).get("frequency")
+    if not data:
+        return None
+    power = {arm: data[arm] for arm in ("noise", "protected") if arm in data}
+    drawing = curves.spectra(data["cycles_per_pixel"], power, list(figures.arm_labels(facts).items()))
+    return Plot("spectrum-diagnosed", "Power by spatial frequency, as a trainer sees it", drawing, data)
+
+
 def countermeasures(facts: Facts) -> Plot | None:
     """The table of countermeasures as a plot; on the page it is a table. The owner's alone."""
     found = facts.verification or {}
@@ -77,7 +87,7 @@ def write(folder: Path, facts: Facts) -> None:
         folder.unlink()
     elif folder.exists():
         shutil.rmtree(folder)
-    found = [*public(facts), countermeasures(facts), *under_countermeasures(facts), spectrum(facts)]
+    found = [*public(facts), countermeasures(facts), *under_countermeasures(facts), spectrum(facts), diagnosed(facts)]
     plots = [plot for plot in found if plot is not None]
     if plots:
         folder.mkdir(mode=0o700, parents=True)

@@ -1,4 +1,4 @@
-"""The owner folder: keys, and the state of a run or a release. 0700, beside the release and never inside it."""
+"""The owner folder: an archive's key, and the state of a run or a release. 0700, beside the release and never inside it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from release import layout
+from release import keyring, layout
 from unlearnable.errors import IntegrityError, UsageError, disk_error
 from unlearnable.keys import Key
 from unlearnable.version import __version__
@@ -55,6 +55,11 @@ def open_owner(out: Path, asked: dict[str, Any], key_file: Path | None, overwrit
     state = owner / layout.UNFINISHED
     plan = _read_json(state / layout.PLAN) if (state / layout.PLAN).exists() else None
     if plan is not None and plan["asked"] != asked["asked"]:
+        if staging.exists() and not overwrite and plan["options"] == asked["options"]:
+            raise UsageError(
+                f"The source, or the version of this tool, has changed since the unfinished run in {staging}.",
+                "Pass --overwrite to start again with the same key, or bring back the source as it was.",
+            )
         if staging.exists() and not overwrite:
             raise UsageError(
                 f"{staging} holds an unfinished run with other options or another source.",
@@ -70,7 +75,7 @@ def open_owner(out: Path, asked: dict[str, Any], key_file: Path | None, overwrit
     try:
         state.mkdir(mode=0o700, parents=True, exist_ok=True)
         owner.chmod(0o700)
-        key = _key(owner / layout.KEY, given)
+        key = _key(owner, given)
         plan = plan or {**asked, "salt": secrets.token_hex(32)}
         _write_private(state / layout.PLAN, plan)
     except OSError as why:
@@ -120,13 +125,38 @@ def versions() -> dict[str, str]:
     return {"tool": __version__, "python": platform.python_version(), **found}
 
 
-def _key(path: Path, given: Key | None) -> Key:
+def _key(owner: Path, given: Key | None) -> Key:
+    """The archive's key, derived or taken on the first run. Asks for the owner's keys now, and not after hours of work."""
+    path = owner / layout.KEY
+    archive = _archive(owner)
     if not path.exists():
-        (given or Key.new()).save(path)
+        (given or Key.for_archive(keyring.require().secrets().root, archive)).save(path)
     key = Key.load(path)
     if given is not None and given != key:
         raise UsageError(f"{path} is not the key that --key names.", "Leave out --key, or move the owner folder away.")
+    keyring.signer(owner)
     return key
+
+
+def _archive(owner: Path) -> bytes:
+    """The archive's id, drawn on the first run, kept with the fingerprint of who signs it.
+
+    Raises UsageError when that key is gone: a release must not change its signer unasked.
+    """
+    path = owner / layout.ARCHIVE
+    there = _read_json(path) if path.exists() else None
+    if (owner / layout.SIGNING_KEY).exists():
+        return b""  # of a release up to 0.1, which has both keys in its owner folder
+    if there is not None and keyring.find(there["signer"]) is None:
+        raise UsageError(
+            f"The keys that signed this archive ({there['signer'][:16]}...) are not in {keyring.folder()}.",
+            f"Bring back your copy of them. If there is none, remove {path}: other keys will sign from now on.",
+        )
+    ring = keyring.require()
+    archive = there["archive"] if there else secrets.token_hex(16)
+    if there is None or there["signer"] != ring.fingerprint:
+        _write_private(path, {"schema_version": 1, "archive": archive, "signer": ring.fingerprint})
+    return bytes.fromhex(archive)
 
 
 def _remove(path: Path) -> None:

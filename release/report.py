@@ -18,7 +18,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image, UnidentifiedImageError
 
-from release import figures, heatmap, plots
+from release import figures, heatmap, outside, plots
 from release.card import TEMPLATES
 from release.facts import Facts
 from release.manifest import public_verification
@@ -27,6 +27,7 @@ from unlearnable.errors import UsageError
 _MOST_SKIPPED = 200  # the receipt has them all
 _SMALL = 96  # pixels; below this, smoothing would show what is not there
 _FORMATS = ("PNG", "JPEG", "WEBP")
+_UNTOLD: dict[str, Any] = {"method": (), "heat": (), "worst": "", "others": (), "words": ""}
 
 
 def public(facts: Facts) -> str:
@@ -34,7 +35,7 @@ def public(facts: Facts) -> str:
     shown = public_verification(facts.verification) if facts.verification else None
     context = _common(facts, shown)
     context |= {"private": False, "triples": (), "pictures": [_inline(data) for data in facts.gallery], "script": None}
-    return _render(context | (_disclosed(facts) if facts.disclose else {"method": (), "heat": (), "worst": ""}))
+    return _render(context | (_disclosed(facts) if facts.disclose else _UNTOLD))
 
 
 def owner(facts: Facts) -> str:
@@ -47,6 +48,7 @@ def owner(facts: Facts) -> str:
     spectrum = plots.spectrum(facts)
     return _render(
         context
+        | _seen_from_outside(facts)
         | {
             "private": True,
             "pictures": () if facts.owner_gallery else [_inline(data) for data in facts.gallery],
@@ -101,6 +103,9 @@ def _measured(verification: Mapping[str, Any], facts: Facts) -> dict[str, Any]:
         "arms": figures.arm_rows(arms, labels),
         "labels": [(arm, label) for arm, label in labels.items() if arm in arms],
         "independent": figures.arm_rows(verification.get("independent_labels") or {}, labels),
+        "over_all": figures.over_all_rows(arms, labels),
+        "started": figures.started(verification),
+        "plan": figures.plan_words(verification),
         "plots": [(plot.name, plot.caption, plot.drawing.svg()) for plot in plots.public(facts)],
         "chance": verification["protocol"].get("chance") is not None,
         "drop": figures.drop(verification),
@@ -130,7 +135,24 @@ def _disclosed(facts: Facts) -> dict[str, Any]:
         "heat_columns": heatmap.COLUMNS,
         "networks": list(heatmap.networks(found)) if found else [],
         "worst": text,
+        "words": worst.get("words", ""),
+        "others": outside.network_rows(found, figures.arm_labels(facts)) if found else (),
     }
+
+
+def _seen_from_outside(facts: Facts) -> dict[str, Any]:
+    """What `--diagnose` found. The owner's alone."""
+    found, labels = (facts.verification or {}).get("diagnosis"), figures.arm_labels(facts)
+    plot = plots.diagnosed(facts)
+    if not found:
+        return {"diagnosis": None}
+    shown = {
+        "arms": list(labels.values()),
+        "transfer": outside.transfer_rows(found, labels),
+        "probes": outside.probe_rows(found, labels),
+        "spectrum": plot.drawing.svg() if plot else None,
+    }
+    return {"diagnosis": shown}
 
 
 def _grid(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:

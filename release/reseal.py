@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from release import layout, sign
+from release import keyring, layout, sign
 from release.manifest import FileEntry, Manifest
 from release.seal import sums_bytes
 from unlearnable.errors import UsageError
@@ -20,17 +20,14 @@ from unlearnable.errors import UsageError
 def reseal(root: Path, owner: Path, documents: Mapping[str, bytes]) -> dict[str, bytes]:
     """The documents (by release path, listed already) and the three files that vouch for the release with them.
 
-    Raises UsageError when the owner folder does not hold the key that signed the release: nothing else may sign it.
+    Raises UsageError when the key that signed the release is not at hand: nothing else may sign it.
     """
-    if not (owner / layout.SIGNING_KEY).exists():
+    key = keyring.signer_of((root / layout.PUBLIC_KEY).read_bytes(), owner)
+    if key is None:
         raise UsageError(
-            f"{owner / layout.SIGNING_KEY} is not there, so a changed card cannot be signed.",
-            "Push from where the owner folder lies, or to a repository without a card.",
-        )
-    key = sign.signer(owner)
-    if sign.public_pem(key) != (root / layout.PUBLIC_KEY).read_bytes():
-        raise UsageError(
-            f"{owner} holds another key than the one that signed {root}.", "Put the owner folder of this release there."
+            f"The key that signed {root} is neither in {owner} nor in {keyring.folder()}, "
+            "so a changed card cannot be signed.",
+            "Push from where your keys lie, or to a repository without a card.",
         )
     before = Manifest.from_bytes((root / layout.MANIFEST).read_bytes())
     manifest = replace(before, files=tuple(_with(entry, documents.get(entry.path)) for entry in before.files))

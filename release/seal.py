@@ -10,9 +10,10 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from dataclasses import asdict
 from pathlib import Path, PurePosixPath
 
-from release import card, hashing, layout, report, sign
+from release import card, hashing, keyring, layout, report, sign
 from release.facts import Facts, Measured
 from release.manifest import FileEntry, Manifest, public_verification
 from unlearnable.errors import IntegrityError, UsageError
@@ -34,7 +35,7 @@ def seal(staging: Path, owner: Path, facts: Facts) -> Manifest:
     """Writes the card, the reports, the manifest, the checksums and the signature of a finished staging folder.
 
     `staging` holds data/ complete and the files named in `facts.documents`; what an earlier `seal` wrote is replaced.
-    The owner's report and keys go to `owner`, made where it is missing. All of it is on the disk when this returns.
+    The owner's report goes to `owner`, made where it is missing. All of it is on the disk when this returns.
     Raises IntegrityError naming the file when the folder and `facts.measured` disagree, or when it holds anything that
     is not a plain file; OSError when the disk fails.
     """
@@ -44,7 +45,10 @@ def seal(staging: Path, owner: Path, facts: Facts) -> Manifest:
         (staging / name).unlink(missing_ok=True)
         _fresh(staging / name).unlink(missing_ok=True)
     paths = _plan(staging, facts)
-    key = sign.signer(owner)
+    owner.mkdir(mode=0o700, parents=True, exist_ok=True)
+    owner.chmod(0o700)
+    key = keyring.signer(owner)
+    _write(owner / layout.PUBLIC_KEY, sign.public_pem(key))
     _write(staging / layout.PUBLIC_KEY, sign.public_pem(key))
     _write(staging / layout.CARD, _text(card.card(facts)))
     _write(staging / layout.REPORT, _text(report.public(facts)))
@@ -130,6 +134,8 @@ def _manifest(staging: Path, facts: Facts, digests: dict[str, str]) -> Manifest:
         splits=dict(facts.splits),
         versions=dict(facts.versions),
         commitment=dict(facts.commitment),
+        trace_commitment=facts.trace_commitment,
+        quality=asdict(facts.quality) if facts.quality and facts.quality.images else None,
         verification=public_verification(facts.verification) if facts.verification else None,
         files=tuple(_entry(staging, path, digest, facts.measured.get(path)) for path, digest in digests.items()),
     )

@@ -28,7 +28,6 @@ from securesystemslib import exceptions
 from securesystemslib.dsse import Envelope
 from securesystemslib.signer import CryptoSigner, SSlibKey  # type: ignore[attr-defined]  # it re-exports them
 
-from release import layout
 from unlearnable.errors import UsageError
 
 PublicKey: TypeAlias = SSlibKey
@@ -38,28 +37,21 @@ PAYLOAD_TYPE = "application/vnd.in-toto+json"
 PREDICATE = "https://unlearnable/release/v1"  # a name, as in-toto allows; nothing is served there
 
 
-def signer(owner: Path) -> CryptoSigner:
-    """The owner's signing key, drawn on first use.
+def from_seed(seed: bytes) -> CryptoSigner:
+    """The signing key of 32 secret bytes (RFC 8032). Raises ValueError for another number of them."""
+    private = Ed25519PrivateKey.from_private_bytes(seed)
+    return CryptoSigner(private, _key(private.public_key()))
 
-    Makes the owner folder (0700) and in it the private key (PEM, 0600) and the public key. An existing key is read and
-    never overwritten; one that cannot be read raises UsageError.
-    """
-    owner.mkdir(mode=0o700, parents=True, exist_ok=True)
-    owner.chmod(0o700)
-    path = owner / layout.SIGNING_KEY
-    if not path.exists():
-        write_new(path, CryptoSigner.generate_ed25519().private_bytes, 0o600)
+
+def load(path: Path) -> CryptoSigner:
+    """A signing key from a PEM file, as releases up to 0.1 have one in their owner folder. Raises UsageError."""
     try:
         private = load_pem_private_key(path.read_bytes(), None)
     except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as why:
         raise UsageError(f"{path} cannot be read as a signing key: {why}.", "Restore it from a backup.") from why
     if not isinstance(private, Ed25519PrivateKey):
         raise UsageError(f"{path} is not an Ed25519 key.", "Restore the key that this program wrote.")
-    made = CryptoSigner(private, _key(private.public_key()))
-    public = owner / layout.PUBLIC_KEY
-    if not public.exists():
-        write_new(public, public_pem(made), 0o644)
-    return made
+    return CryptoSigner(private, _key(private.public_key()))
 
 
 def write_new(path: Path, data: bytes, mode: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,16 @@ def tree(tmp_path: Path) -> Path:
 @pytest.fixture
 def pixels() -> Callable[[Path], np.ndarray]:
     return lambda path: np.asarray(Image.open(path))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_keys(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Tests share keys for one run and never see the owner's. Before every other fixture, whatever its scope."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("config")
+        patch.setenv("UNLEARNABLE_CONFIG", str(folder))
+        patch.delenv("UNLEARNABLE_PASSPHRASE", raising=False)
+        yield folder
 
 
 @pytest.fixture(autouse=True)

@@ -47,7 +47,9 @@ def test_protect_prints_the_verdict_and_where_things_are(tree: Path, tmp_path: P
 def test_protect_json_is_one_document_with_the_documented_keys(tree: Path, tmp_path: Path) -> None:
     done = run("protect", tree, tmp_path / "out", "--preset", "r16", "--verify", "none", "--json")
     document = json.loads(done.stdout)
-    assert list(document) == ["release", "owner", "method", "eps", "images", "seconds", "verification"]
+    assert list(document) == [
+        *("release", "owner", "method", "eps", "images", "without_opt_out", "seconds", "verification")
+    ]
     assert document["verification"] is None
 
 

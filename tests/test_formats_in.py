@@ -378,6 +378,58 @@ def test_every_page_of_a_tiff_is_protected_whatever_its_kind() -> None:
         protected(data, "png")
 
 
+def joined(parts: Sequence[bytes]) -> bytes:
+    """One TIFF of TIFFs of one page, all in the machine's byte order: every pointer is moved by the bytes before its page."""
+    out, link = bytearray(), 4
+    sizes = (0, 1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8)
+
+    def move(page: bytearray, at: int, by: int) -> int:
+        count = struct.unpack_from("<H", page, at)[0]
+        for entry in range(at + 2, at + 2 + 12 * count, 12):
+            tag, kind, number, value = struct.unpack_from("<HHLL", page, entry)
+            if sizes[kind] * number > 4 or tag in (273, 0x8769, 0x8825):
+                struct.pack_into("<L", page, entry + 8, value + by)
+            if tag in (0x8769, 0x8825):
+                move(page, value, by)
+        return at + 2 + 12 * count
+
+    for part in parts:
+        page, by = bytearray(part), len(out)
+        assert page[:4] == b"II*\0"
+        first = struct.unpack_from("<L", page, 4)[0]
+        last = move(page, first, by)
+        if out:
+            struct.pack_into("<L", out, link, first + by)
+        out += page
+        link = by + last
+    return bytes(out)
+
+
+def test_a_later_page_of_a_tiff_keeps_its_own_exif_and_no_picture_in_it() -> None:
+    preview = saved(Image.fromarray(noise((24, 24, 3))), "JPEG")
+    parts = []
+    for number in (1, 2, 3):
+        tags = Image.Exif()
+        tags[0x010E], tags[0x0112] = f"page {number}", number  # its title; how it is turned
+        tags[0x8769] = {0x9003: f"2020:01:0{number} 03:04:05", 0x927C: b"note" + preview}
+        tags[0x8825] = {1: "N", 2: (48.0, 1.0, 2.0)}
+        read = Image.Exif()
+        read.load(tags.tobytes())  # Pillow writes folders into a TIFF only if it read them
+        parts.append(saved(Image.fromarray(smooth(seed=number)), "TIFF", exif=read))
+    whole = joined(parts)
+    source, made = decoded(whole), protected(whole)
+    assert len(source.more) == 2 and preview[200:240] in whole and preview[200:240] not in made.data
+    for number, clean in enumerate((source, *source.more), 1):
+        with opened(made.data) as image:
+            image.seek(number - 1)
+            exif = image.getexif()
+            photo, place = dict(exif.get_ifd(0x8769)), dict(exif.get_ifd(0x8825))
+            assert exif[0x010E] == f"page {number}" and exif.get(0x0112, 1) == 1
+            assert photo[0x9003] == f"2020:01:0{number} 03:04:05" and 0x927C not in photo
+            assert place[1] == "N", "under --metadata keep"
+            assert 0 < moved(clean.pixels, np.asarray(image)) <= LEVELS
+
+
 def test_a_preview_page_does_not_survive() -> None:
     photo, small = smooth(), smooth(10, 14, 9)
     out = io.BytesIO()

@@ -22,6 +22,7 @@ __all__ = [
     "preview",
     "protect",
     "push",
+    "trace",
     "verify",
 ]
 

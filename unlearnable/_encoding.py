@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import io
 import zlib
+from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 from PIL import Image, PngImagePlugin
 
 from unlearnable import _deep, _exif, _inks, _xmp
 from unlearnable._picture import Picture
 from unlearnable.types import Pixels
 
+_MODES = ("L", "LA", "RGB", "RGBA")  # by channels
 _XMP_IN_TIFF, _TIFF_FOLDERS = 700, (0x8769, 0x8825)
 
 
@@ -34,13 +37,14 @@ def options(like: Picture, container: str, quality: int, metadata: str, opt_out:
     return out
 
 
-def written(pixels: Pixels, like: Picture, container: str, save: dict[str, Any]) -> bytes:
+def written(pixels: Pixels | Iterable[Pixels], like: Picture, container: str, save: dict[str, Any]) -> bytes:
     """One file of one picture, with the low bits and the inks of `like` where the container holds them."""
     out = io.BytesIO()
     if like.deep is not None and container in ("PNG", "TIFF"):
-        deep = _deep.moved(like.deep, pixels)
+        whole = together(pixels)
+        deep = _deep.moved(like.deep, whole)
         if container == "PNG":
-            image((pixels[:1, :1]), like, "PNG").save(out, "PNG", **save)
+            image((whole[:1, :1]), like, "PNG").save(out, "PNG", **save)
             return _deep.png(deep, out.getvalue())
         if deep.shape[2] > 1:
             _deep.tiff(deep, _tags(save.get("exif")), save.get("icc_profile"), save.get("dpi"), out)
@@ -51,11 +55,28 @@ def written(pixels: Pixels, like: Picture, container: str, save: dict[str, Any])
     return out.getvalue()
 
 
-def image(pixels: Pixels, like: Picture, container: str) -> Image.Image:
+def image(pixels: Pixels | Iterable[Pixels], like: Picture, container: str) -> Image.Image:
+    """pixels: (H, W, C), or strips of the height of `like`."""
     if like.inks is not None and container in ("JPEG", "TIFF"):
-        return Image.fromarray(_inks.written(like.inks, pixels), "CMYK")
+        return Image.fromarray(_inks.written(like.inks, together(pixels)), "CMYK")
+    if isinstance(pixels, np.ndarray):
+        return _strip(pixels)
+    height, width, channels = like.pixels.shape
+    whole = Image.new(_MODES[channels - 1], (width, height), None)
+    top = 0
+    for strip in pixels:
+        whole.paste(_strip(strip), (0, top))
+        top += len(strip)
+    return whole
+
+
+def together(pixels: Pixels | Iterable[Pixels]) -> Pixels:
+    return pixels if isinstance(pixels, np.ndarray) else np.concatenate(list(pixels))
+
+
+def _strip(pixels: Pixels) -> Image.Image:
     channels = pixels.shape[2]
-    return Image.fromarray(pixels[:, :, 0] if channels == 1 else pixels, ("L", "LA", "RGB", "RGBA")[channels - 1])
+    return Image.fromarray(pixels[:, :, 0] if channels == 1 else pixels, _MODES[channels - 1])
 
 
 def _packet(container: str, xmp: bytes, exif: bytes | None) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from PIL import Image, ImageFile, TiffImagePlugin
 from unlearnable._picture import Motion
 from unlearnable.types import Pixels
 
+_FOLDERS = {0x8769, 0x8825, 0xA005}  # EXIF, GPS, interoperability
 _DEFAULT_MS = 100.0  # what browsers show a frame for that does not say
 
 
@@ -50,8 +51,28 @@ def pages(parts: Sequence[bytes]) -> bytes:
     if len(parts) == 1:
         return parts[0]
     out = io.BytesIO()
-    with TiffImagePlugin.AppendingTiffWriter(out, new=True) as writer:
+    with _Pages(out, new=True) as writer:
         for part in parts:
             writer.write(part)
             writer.newFrame()
     return out.getvalue()
+
+
+class _Pages(TiffImagePlugin.AppendingTiffWriter):
+    """Pillow's, which moves a page's pixels behind the page before, but leaves its EXIF pointing to where it was."""
+
+    Tags = TiffImagePlugin.AppendingTiffWriter.Tags | _FOLDERS
+
+    def fixIFD(self) -> None:
+        start = self.f.tell()
+        super().fixIFD()
+        for place in self._folders(start):
+            self.f.seek(place)
+            self.fixIFD()
+
+    def _folders(self, start: int) -> list[int]:
+        """Where the folders lie that the one at `start` names."""
+        self.f.seek(start)
+        count = self.readShort()
+        entries = [(self.readShort(), self.f.read(6), self.readLong()) for _ in range(count)]
+        return [place for tag, _, place in entries if tag in _FOLDERS]

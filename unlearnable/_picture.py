@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ImageFile, TiffImagePlugin
 
-from unlearnable import _exif, _xmp
+from unlearnable import _exif, _icc, _views, _xmp
 from unlearnable.types import Pixels
 
 
@@ -70,7 +70,7 @@ def described(image: ImageFile.ImageFile, pixels: Pixels, container: str, lossle
         container=container,
         lossless=lossless,
         name=name,
-        icc=info.get("icc_profile") or None,
+        icc=_icc.cleaned(info.get("icc_profile")),
         exif=_exif.rebuilt(image, width, height) if _has_exif(image) else None,
         dpi=(float(dpi[0]), float(dpi[1])) if dpi is not None and sane else None,
         xmp=_xmp.cleaned(xmp, width, height) if isinstance(xmp, bytes) else None,
@@ -96,6 +96,4 @@ def upright(pixels: Any, orientation: int) -> Any:
     # After the transposition (5 to 8), what remains is a mirroring of rows, of columns, or of both.
     down = orientation in (3, 4, 7, 8)
     across = orientation in (2, 3, 6, 7)
-    turned = np.ascontiguousarray(pixels[:: -1 if down else 1, :: -1 if across else 1])
-    turned.flags.writeable = False
-    return turned
+    return _views.turned(pixels[:: -1 if down else 1, :: -1 if across else 1])

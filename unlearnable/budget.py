@@ -8,11 +8,15 @@ bound is true of the decoded pixels of every lossless file by construction, not 
 
 from __future__ import annotations
 
+import functools
+import itertools
 import math
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from unlearnable._views import counts, let_go
 from unlearnable.errors import UsageError
 from unlearnable.types import Levels, Pixels
 
@@ -22,8 +26,8 @@ if TYPE_CHECKING:
 DEFAULT_LEVELS = 8
 MAX_LEVELS = 64  # a quarter of the range: past this nobody would call the copy a picture of the original
 NO_BOUND = 255  # any pixel may become any other
-_ROWS = 128  # at a time: what is made of them stays in the cache
-_LARGE = 32_000_000  # pixels
+_SAMPLES = 1 << 17  # at a time: what is made of them stays in the cache
+_TALL = 3  # times the working size
 VISIBLE_ABOVE = 16  # past this nobody should be told that people hardly see it
 
 
@@ -82,23 +86,86 @@ def to_levels(delta: Tensor, clean: Pixels, levels: int) -> Levels:
 
 
 def protect(delta: Tensor, clean: Pixels, levels: int) -> Pixels:
-    """`resample`, `to_levels` and `add` at once, the same pixels in a quarter of the memory.
+    """`resample`, `to_levels` and `add` at once, the same pixels. delta: (3, S, S) float at the working size."""
+    return np.concatenate(list(strips(delta, clean, levels)))
 
-    delta: (3, S, S) float at the working size. Floats of all colours at full size would be four times the photo, so
-    large photos take one colour at a time; whole levels are made a few rows at a time.
+
+def strips(delta: Tensor, clean: Pixels, levels: int, moved: Moved | None = None) -> Iterator[Pixels]:
+    """What `protect` gives, a few rows at a time from the top: floats of all colours would be four times the photo.
+
+    moved: counts the change of every strip as it goes by.
     """
+    if not delta.isfinite().all():
+        raise ValueError("the perturbation is not finite")
+    return _strips(delta.detach(), clean, levels, moved)
+
+
+def _strips(delta: Tensor, clean: Pixels, levels: int, moved: Moved | None) -> Iterator[Pixels]:
+    import torch
+
     height, width = clean.shape[:2]
     channels = colour_channels(clean)
-    at_once = channels if height * width <= _LARGE else 1
-    out = clean.copy()
-    for first in range(0, channels, at_once):
-        some = slice(first, first + at_once)
-        wide = resample(delta[1:2] if channels == 1 else delta[some], height, width)
-        for top in range(0, height, _ROWS):
-            part = clean[top : top + _ROWS, :, some]
-            rows = wide[:, top : top + _ROWS].expand(3, -1, -1) if at_once == 1 else wide[:, top : top + _ROWS]
-            out[top : top + _ROWS, :, some] = add(part, to_levels(rows, part, levels))
-    return out
+    top = 0
+    for rows in _resampled(delta[1:2] if channels == 1 else delta, height, width):
+        steps = rows.mul_(255).round_().clamp_(-levels, levels).to(torch.int16).numpy().reshape(-1, width, channels)
+        part = clean[top : top + len(steps)]
+        steps += part[:, :, :channels]
+        np.clip(steps, 0, 255, out=steps)
+        if channels == part.shape[2]:
+            out = steps.astype(np.uint8)
+        else:
+            out = part.copy()
+            out[:, :, :channels] = steps
+        if moved is not None:
+            moved.count(part, out)
+        let_go(clean)
+        yield out
+        top += len(steps)
+
+
+def _resampled(delta: Tensor, height: int, width: int) -> Iterator[Tensor]:
+    """The rows of `resample`, to the last bit, as (rows, width * channels) tensors that the caller may overwrite.
+
+    Of an image that is higher than the working size every row is made of two rows of `across`, as torch makes it.
+    """
+    import torch
+
+    channels, size = delta.shape[:2]
+    at_once = max(1, _SAMPLES // (width * channels))
+    if height <= size:
+        whole = resample(delta, height, width).permute(1, 2, 0).reshape(height, -1)
+        yield from (whole[top : top + at_once].clone() for top in range(0, height, at_once))
+        return
+    across = resample(delta, size, width).permute(1, 2, 0).reshape(size, -1)
+    above, below, weights = _weights(height, size)
+    for run in _runs(height, size, at_once):
+        alike = above[run.start] == above[run.stop - 1]
+        first, second = (across[index[run.start]] if alike else across[index[run]] for index in (above, below))
+        yield torch.mul(first, weights[0, run, None]).addcmul_(second, weights[1, run, None])
+
+
+@functools.lru_cache(maxsize=64)
+def _runs(height: int, size: int, most: int) -> list[slice]:
+    """All rows in runs of at most so many; of the same two rows of the working size, where these make several."""
+    above = _weights(height, size)[0].tolist() if height >= _TALL * size else [0] * height
+    starts = [0]
+    for row in range(1, height):
+        if above[row] != above[row - 1] or row - starts[-1] == most:
+            starts.append(row)
+    return [slice(a, b) for a, b in itertools.pairwise([*starts, height])]
+
+
+@functools.lru_cache(maxsize=64)
+def _weights(height: int, size: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The two rows of `size` that every one of `height` rows is made of, and (2, height) how much of them: torch's own."""
+    import torch
+
+    whole = resample(torch.eye(size)[None], height, size)[0]
+    above = (whole != 0).byte().argmax(1)
+    below = (above + 1).clamp_(max=size - 1)
+    every = torch.arange(height)
+    second = torch.where(below > above, whole[every, below], 0)
+    return above, below, torch.stack([whole[every, above], second])
 
 
 def colour_channels(pixels: Pixels) -> int:
@@ -114,16 +181,32 @@ def add(clean: Pixels, steps: Levels) -> Pixels:
     return out
 
 
+class Moved:
+    """How far pixels were moved, counted part by part."""
+
+    def __init__(self) -> None:
+        self._counts = np.zeros(256, dtype=np.int64)
+
+    def count(self, clean: Pixels, shipped: Pixels) -> None:
+        """Takes in the colour of one part, (rows, W, C) before and after."""
+        channels = min(colour_channels(clean), colour_channels(shipped))
+        before, after = clean[:, :, :channels], shipped[:, :, :channels]
+        self._counts += counts(np.maximum(before, after) - np.minimum(before, after))
+
+    def figures(self) -> tuple[int, float, float]:
+        """Largest step, 99.9th percentile, PSNR in dB (inf when nothing moved)."""
+        largest = int(self._counts.nonzero()[0].max())
+        percentile = float(np.searchsorted(np.cumsum(self._counts), 0.999 * self._counts.sum()))
+        error = float((self._counts * np.arange(256, dtype=np.float64) ** 2).sum() / self._counts.sum())
+        psnr = float("inf") if error == 0 else 10 * float(np.log10(255.0**2 / error))
+        return largest, percentile, psnr
+
+
 def realised(clean: Pixels, shipped: Pixels) -> tuple[int, float, float]:
-    """How far shipped pixels are from the clean ones: largest step, 99.9th percentile, PSNR in dB (inf when equal)."""
-    channels = min(colour_channels(clean), colour_channels(shipped))
-    counts = np.zeros(256, dtype=np.int64)
-    for top in range(0, len(clean), _ROWS):
-        rows = slice(top, top + _ROWS)
-        difference = np.abs(shipped[rows, :, :channels].astype(np.int16) - clean[rows, :, :channels].astype(np.int16))
-        counts += np.bincount(difference.ravel(), minlength=256)
-    largest = int(counts.nonzero()[0].max())
-    percentile = float(np.searchsorted(np.cumsum(counts), 0.999 * counts.sum()))
-    error = float((counts * np.arange(len(counts), dtype=np.float64) ** 2).sum() / counts.sum())
-    psnr = float("inf") if error == 0 else 10 * float(np.log10(255.0**2 / error))
-    return largest, percentile, psnr
+    """The figures of `Moved` for shipped pixels against the clean ones."""
+    moved = Moved()
+    at_once = max(1, _SAMPLES // (clean.shape[1] * clean.shape[2]))
+    for top in range(0, len(clean), at_once):
+        moved.count(clean[top : top + at_once], shipped[top : top + at_once])
+        let_go(clean, shipped)
+    return moved.figures()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -42,6 +42,11 @@ class Method:
         return bool(registry.describe("poisons", self.name).facts.get("TRAINS"))
 
     @property
+    def blind(self) -> bool:
+        """Whether perturbations follow from ids and labels alone, whatever the pictures show."""
+        return bool(registry.describe("poisons", self.name).facts.get("BLIND"))
+
+    @property
     def unbounded(self) -> bool:
         """Whether it moves pixels as far as it likes, and visibly, where no --eps caps it."""
         return bool(registry.describe("poisons", self.name).facts.get("UNBOUNDED"))
@@ -61,7 +66,11 @@ def resolve(method: str | None, preset: str | None, values: dict[str, Any]) -> M
 
 @dataclass(frozen=True)
 class Crafter:
-    """Makes perturbations: call it with records and their pictures. view: the size at which pictures are clustered."""
+    """Makes perturbations: call it with records and their pictures. view: the size at which pictures are clustered.
+
+    only: names of the classes that are protected, None for all; images of others get a perturbation of nought.
+    marks: (3, S, S) int8 grey levels by record id, which take the place of the method's own perturbation.
+    """
 
     method: Method
     state: State
@@ -69,16 +78,41 @@ class Crafter:
     labeller: Labeller | None = None
     view: int = 0
     independent: Labeller | None = None  # a second clustering, for the verifier; perturbations never see it
+    only: tuple[str, ...] | None = None
+    marks: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __call__(self, records: Sequence[Record], pictures: Sequence[Pixels]) -> Tensor:
         """N records and their pixels, of any size -> (N, 3, S, S) float, not yet inside any budget."""
+        if self.only is None:
+            return self._made(records, pictures)
+        chosen = [i for i, record in enumerate(records) if record.label in self.numbers()]
+        out = torch.zeros(len(records), 3, self.context.size, self.context.size)
+        if chosen:
+            out[chosen] = self._made([records[i] for i in chosen], [pictures[i] for i in chosen])
+        return out
+
+    @property
+    def apart(self) -> bool:
+        """Whether copies in other processes make the same: closed forms, which take one image at a time on a CPU."""
+        return not self.method.trains
+
+    def numbers(self) -> frozenset[int]:
+        """The labels that are protected."""
+        classes = self.context.classes
+        return frozenset(i for i, name in enumerate(classes) if self.only is None or name in self.only)
+
+    def _made(self, records: Sequence[Record], pictures: Sequence[Pixels]) -> Tensor:
         size = self.context.size
         images = to_tensor([imageio.square(pixels, size) for pixels in pictures], size)
-        return self.on(tuple(record.id for record in records), images, self.labels(records, pictures))
+        delta = self.on(tuple(record.id for record in records), images, self.labels(records, pictures))
+        for row, record in enumerate(records):
+            if record.id in self.marks:
+                delta[row] = self.marks[record.id].float() / 255
+        return delta
 
     def on(self, ids: tuple[str, ...], images: Tensor, labels: Tensor) -> Tensor:
         """The same for tensors with known labels; the result is on the CPU."""
-        device = self.context.device
+        device = self.context.device if self.method.trains else "cpu"  # closed forms are the same on every machine
         batch = Batch(ids, images.to(device), labels.to(device))
         poison = registry.load("poisons", self.method.name)
         delta: Tensor = poison.delta(batch, self.state, self.method.params, self.context)
@@ -134,6 +168,7 @@ def save(crafter: Crafter, path: Any) -> None:
         "classes": list(crafter.context.classes),
         "size": crafter.context.size,
         "view": crafter.view,
+        "only": None if crafter.only is None else list(crafter.only),
     }
     partial = path.with_suffix(".partial")
     try:
@@ -153,4 +188,6 @@ def load(path: Any, context: Context) -> Crafter:
         Labeller.from_state(document[name]) if document[name] else None for name in ("labeller", "independent")
     )
     context = replace(context, classes=tuple(document["classes"]), size=document["size"])
-    return Crafter(method, document["state"], context, labeller, document["view"], independent)
+    only = document.get("only")  # fits of before there was a choice have none
+    only = None if only is None else tuple(only)
+    return Crafter(method, document["state"], context, labeller, document["view"], independent, only)

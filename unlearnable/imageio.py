@@ -16,13 +16,13 @@ from __future__ import annotations
 import functools
 import io
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
 from PIL import ImageFile, TiffImagePlugin
 
-from unlearnable import _deep, _encoding, _frames, _inks
+from unlearnable import _deep, _encoding, _frames, _inks, _views
 from unlearnable._containers import (
     CODEC_ERRORS,
     EXTENSIONS,
@@ -36,7 +36,7 @@ from unlearnable._containers import (
 )
 from unlearnable._picture import Motion, Picture, described, turn, upright
 from unlearnable._plugins import readable, reader
-from unlearnable._views import square, trainer_view
+from unlearnable._views import laid_out, let_go, square, trainer_view
 from unlearnable._xmp import HOLD_XMP
 from unlearnable.errors import ImageError
 from unlearnable.types import Pixels
@@ -52,6 +52,8 @@ __all__ = [
     "Picture",
     "decode",
     "encode",
+    "laid_out",
+    "let_go",
     "limit",
     "sniff",
     "square",
@@ -84,10 +86,16 @@ def limit(megapixels: float) -> None:
     _limit[0] = megapixels
 
 
-def decode(data: bytes, name: str, limit_megapixels: float | None = None) -> Picture:
+def decode(
+    data: bytes,
+    name: str,
+    limit_megapixels: float | None = None,
+    admit: Callable[[int], None] = lambda pixels: None,
+) -> Picture:
     """Upright pixels of one file's bytes; palettes become RGB, or RGBA when they hold transparency.
 
-    limit_megapixels: by default what `limit` set. Raises ImageError, naming the file, for everything that cannot be
+    limit_megapixels: by default what `limit` set; admit: hears the number of pixels before any is decoded, and may wait
+    until there is room. Raises ImageError, naming the file, for everything that cannot be
     protected faithfully: damaged or cut short, more than 8 bits a channel that Pillow cannot give, LAB colours, other
     containers, too small or too large. A JPEG whose middle is damaged but which ends properly cannot be told from a good
     one by the codec. Of MPO and HEIC the first picture is taken.
@@ -104,6 +112,7 @@ def decode(data: bytes, name: str, limit_megapixels: float | None = None) -> Pic
         image = reader(container)(io.BytesIO(data), name)
         _check_size(image.width, image.height, name, most)
         count = 1 if container in ("JPEG", "HEIC") else int(getattr(image, "n_frames", 1))
+        admit(image.width * image.height * count)
         if count == 1 or container == "TIFF":
             return _pages(data, container, name, most, count)
         _check_size(image.width * count, image.height, name, most, f"{count} frames of ")
@@ -119,34 +128,36 @@ def decode(data: bytes, name: str, limit_megapixels: float | None = None) -> Pic
 
 
 def encode(
-    pixels: Pixels,
+    pixels: Pixels | Iterable[Pixels],
     like: Picture,
     container: str,
     quality: int = 95,
     metadata: str = "keep",
     *,
-    more: Sequence[Pixels] = (),
+    more: Sequence[Pixels | Iterable[Pixels]] = (),
     opt_out: bool = False,
 ) -> bytes:
     """One file's bytes, the same for the same arguments and Pillow version.
 
-    pixels: (H, W, C) uint8 with C as in `Picture`; like: whose colour profile, EXIF, XMP, low bits and inks to keep;
-    quality: JPEG's and AVIF's, always without chroma subsampling; metadata: "keep", "no-gps" or "strip" (the colour
-    profile stays: without it colours change); more: the pixels of `like.more`; opt_out: write XMP `plus:DataMining`.
+    pixels: (H, W, C) uint8 with C as in `Picture`, or strips from the top that make up the size of `like`; like: whose
+    colour profile, EXIF, XMP, low bits and inks to keep; quality: JPEG's and AVIF's, always without chroma subsampling;
+    metadata: "keep", "no-gps" or "strip" (the colour profile stays: without it colours change); more: the pixels of
+    `like.more`; opt_out: write XMP `plus:DataMining`.
     WebP and TIFF are lossless; a TIFF is compressed unless it holds camera EXIF, which libtiff cannot write, or
     16-bit colour. BMP holds no metadata. Raises ImageError when the container cannot hold the pixels.
     """
     if metadata not in ("keep", "no-gps", "strip"):
         raise ValueError(f"metadata is keep, no-gps or strip, not {metadata!r}")
-    if pixels.shape[2] in (2, 4) and container in ("JPEG", "BMP"):
+    whole = pixels if isinstance(pixels, np.ndarray) else like.pixels
+    if whole.shape[2] in (2, 4) and container in ("JPEG", "BMP"):
         raise ImageError(f"{like.name}: {container} cannot hold transparency.", "Use --format png.")
     if len(more) != len(like.more):
         raise ValueError(f"{len(like.more)} further frames are wanted, not {len(more)}")
     try:
         parts = []
         for part, picture in zip((pixels, *more), (like, *like.more), strict=True):
-            area = part.shape[0] * part.shape[1]
-            save = _encoding.options(picture, container, quality, metadata, opt_out, area)
+            height, width = (part if isinstance(part, np.ndarray) else picture.pixels).shape[:2]
+            save = _encoding.options(picture, container, quality, metadata, opt_out, height * width)
             if like.motion:
                 images = [_encoding.image(frame, like, container) for frame in (pixels, *more)]
                 return _frames.animation(images, like.motion, container, save)
@@ -270,7 +281,7 @@ def _picture(image: ImageFile.ImageFile, container: str, lossless: bool, name: s
     if image.has_transparency_data:
         mode = _WITH_ALPHA.get(mode, mode)
     converted = image if image.mode == mode else image.convert(mode)
-    pixels = upright(np.asarray(converted), turn(image))
+    pixels = upright(_views.held(converted), turn(image))
     if mode == "CMYK":
         return replace(described(image, _inks.shown(pixels), container, lossless, name), inks=pixels)
     return described(image, pixels if pixels.ndim == 3 else pixels[:, :, None], container, lossless, name)

@@ -1,8 +1,9 @@
-"""The owner's 256-bit key, and every random number that must be repeatable.
+"""An archive's 256-bit key, and every random number that must be repeatable.
 
 All secrets of a protection (class patterns, the derangement, per-image noise) are draws from generators keyed by
 HMAC-SHA256(key, labels). The same key and labels give the same numbers on every machine; the key itself never leaves
-the owner folder.
+the owner folder. It is derived from the owner's root secret (release.keyring) and an archive's id by HKDF-SHA256
+(RFC 5869), so that neither the key nor the originals of one archive tell anything of another's.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from unlearnable.errors import UsageError
 
@@ -38,6 +41,12 @@ class Key:
     @classmethod
     def new(cls) -> Key:
         return cls(secrets.token_bytes(_BYTES))
+
+    @classmethod
+    def for_archive(cls, root: bytes, archive: bytes) -> Key:
+        """The key of one archive. root: the owner's 32 secret bytes; archive: an id, drawn at random once."""
+        derived = HKDF(SHA256(), _BYTES, salt=None, info=b"unlearnable archive key 1:" + archive)
+        return cls(derived.derive(root))
 
     @classmethod
     def load(cls, path: Path) -> Key:

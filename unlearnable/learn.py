@@ -26,9 +26,11 @@ def learn(
     What was fitted is kept at `saved`, unless that is None; an interrupted run finds it there and makes the same
     perturbations. There is no study where none is needed: a closed-form pattern by class, and nothing to verify.
     """
+    only = options.only(source.classes)
     name = params.check_method(options.method, options.preset, options.set)
     method = craft.resolve(options.method, options.preset, options.set) if name else None
-    if method and options.verify == "none" and not method.trains and source.classes is not None:
+    unseen = options.verify == "none" and options.trace in ("auto", "none")
+    if method and unseen and not method.trains and source.classes is not None:
         learned, size = None, options.size or looks.view_size(source)[1]
     else:
         learned = study.study(source, options, key, tell)
@@ -43,7 +45,7 @@ def learn(
         choice = _choose(learned, options, context, tell)
         method = craft.resolve(None, choice.preset, choice.values)
     crafter = _fit(method, learned, context, tell)
-    crafter = replace(crafter, independent=learned.independent if learned else None)
+    crafter = replace(crafter, independent=learned.independent if learned else None, only=only)
     if saved is not None:
         craft.save(crafter, saved)
     return crafter, learned, choice

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from unlearnable.errors import UsageError
 _CHOICES = {
     "format": ("auto", "png", "jpeg", "webp"),
     "metadata": ("keep", "no-gps", "strip"),
+    "trace": ("auto", "none", "canary", "canary-unrolled", "radioactive"),
 }
 _PROTOCOLS = ("quick", "paper", "none")  # of verify; or a TOML file
 # options that touch neither bytes nor figures: a rerun with others of these is still the same job
@@ -31,6 +33,7 @@ class Options:
     image_column: str | None = None
     label_column: str | None = None
     labels: str = "auto"
+    classes: tuple[str, ...] | None = None  # protect these alone; None: all. Names, also between commas
     clusters: int = 10
     weights: Path | None = None  # of torchvision's ResNet-18, to cluster with
     format: str = "auto"
@@ -44,6 +47,8 @@ class Options:
     against: tuple[str, ...] = ()
     victim: str | None = None  # several between commas
     seeds: int | None = None
+    trace: str = "auto"  # what a later `trace` can find: all but auto and none mark some images in the poison's place
+    trace_share: float = 0.01  # of the images that are marked
     device: str = "auto"
     workers: int | None = None
     auto_seconds: float = 60.0
@@ -59,6 +64,8 @@ class Options:
     def __post_init__(self) -> None:
         if isinstance(self.against, str):
             object.__setattr__(self, "against", (self.against,))
+        if isinstance(self.classes, str):
+            object.__setattr__(self, "classes", (self.classes,))
         if self.eps is not None:
             if not isinstance(self.eps, int):
                 raise UsageError(f"--eps is a whole number of grey levels, not {self.eps!r}.")
@@ -72,6 +79,8 @@ class Options:
             raise UsageError(f"--quality is 50 to 100, not {self.quality}.")
         if not 2 <= self.clusters <= 1000:
             raise UsageError(f"--clusters is 2 to 1000, not {self.clusters}.")
+        if not 0.0001 <= self.trace_share <= 0.5:
+            raise UsageError(f"--trace-share is 0.0001 to 0.5 of the images, not {self.trace_share:g}.")
         if not 0.001 <= self.max_pixels <= 100_000:
             raise UsageError(f"--max-pixels is 0.001 to 100000 megapixels, not {self.max_pixels:g}.")
         if self.size is not None and not 8 <= self.size <= 1024:
@@ -86,6 +95,21 @@ class Options:
         name = params.check_method(self.method, self.preset, self.set)  # None: `auto` tries bounded methods alone
         return name is not None and bool(registry.describe("poisons", name).facts.get("UNBOUNDED"))
 
+    def only(self, known: Sequence[str] | None) -> tuple[str, ...] | None:
+        """The classes to protect, of a source's `known` ones; None: all. Raises UsageError for names that are not there."""
+        if not self.classes:
+            return None
+        if known is None:
+            hint = "Name their classes with --labels, or leave out --classes."
+            raise UsageError("--classes needs labels, and these images have none.", hint)
+        wanted: list[str] = []
+        for given in self.classes:  # a name may hold a comma itself
+            wanted += [given] if given in known else [part.strip() for part in given.split(",") if part.strip()]
+        for name in wanted:
+            if name not in known:
+                raise UsageError(f"There is no class {name!r} to protect.", registry.nearest(name, list(known)))
+        return tuple(name for name in known if name in wanted)
+
     def reading(self) -> dict[str, Any]:
         """How the source is read."""
         return {name: getattr(self, name) for name in ("split", "image_column", "label_column", "labels")}
@@ -93,9 +117,16 @@ class Options:
     def deciding(self) -> dict[str, Any]:
         """The options that decide bytes or figures, as plain JSON values."""
         given = {name: value for name, value in vars(self).items() if name not in _OUTSIDE} | {"eps": self.levels}
+        if self.trace in ("auto", "none"):  # no byte of an image depends on them, and older jobs have none
+            del given["trace"], given["trace_share"]
         if self.verify not in _PROTOCOLS:  # what the file says decides, wherever it lies
             given["verify"] = Path(self.verify).expanduser().read_text(encoding="utf-8")
         return {name: str(value) if isinstance(value, Path) else value for name, value in given.items()}
+
+    def proving(self, source: str | None, diagnose: bool) -> list[str]:
+        """Command-line words of a `verify` with these options."""
+        words = ["--protocol" if word == "--verify" else word for word in self.words()]
+        return words + (["--source", source] if source else []) + (["--diagnose"] if diagnose else [])
 
     def words(self) -> list[str]:
         """Command-line words for every option that is not at its default."""

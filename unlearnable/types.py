@@ -90,6 +90,14 @@ class Batch:
         return len(self.ids)
 
 
+class Tell(Protocol):
+    def __call__(self, what: str, done: int, of: int, failed: int = 0) -> None:
+        """Hears how far the work is: what is going on, how much is done, of how much (0: nobody knows), images that failed.
+
+        The words before a colon in `what` name the stage.
+        """
+
+
 class TrainSurrogate(Protocol):
     def __call__(
         self,

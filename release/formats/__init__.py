@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import json
 import os
 import pkgutil
 from collections.abc import Iterator
@@ -80,6 +81,13 @@ def shards(source: Source, layout: str) -> list[Shard]:
         room[record.split] -= record.size
     cut = [(split, n, len(parts), part) for split, parts in by_split.items() for n, part in enumerate(parts)]
     return [Shard(index, split, n, of, tuple(part)) for index, (split, n, of, part) in enumerate(cut)]
+
+
+def stamp(source: Source, shard: Shard) -> str:
+    """Changes when a file of the shard does, so that what was made of the old one is made again."""
+    of = getattr(source, "stamp", None)
+    seen = [[record.id, of(record)] for record in shard.records] if of else []
+    return hashlib.sha256(json.dumps(seen, ensure_ascii=True).encode()).hexdigest()
 
 
 def always(source: Source, layout: str) -> list[str]:

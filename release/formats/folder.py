@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,8 +15,10 @@ from unlearnable.errors import ImageError
 from unlearnable.imageio import IMAGE_EXTENSIONS
 from unlearnable.types import Record, Source
 
-MAX_ROWS = 2_000
-MAX_BYTES = 64 << 20
+MAX_ROWS = 512
+MAX_BYTES = 16 << 20
+
+_LONGEST = 255  # bytes of one part of a path, on nearly every disk
 
 
 def refuse(source: Source) -> str | None:
@@ -37,7 +41,7 @@ def refuse(source: Source) -> str | None:
 def write(root: Path, shard: Shard, source: Source, items: Iterator[Item]) -> list[Placed]:
     """Writes each item as its own file under root/data. Raises OSError (full disk) and leaves no half file."""
     placed = []
-    stems = Counter(_stem(record.id) for record in source.records) if source.tree else Counter()
+    stems = _stems(source) if source.tree else Counter()
     for item in items:
         name = _path_in_tree(item, stems) if source.tree else _path_of_row(item, source)
         path = f"{DATA}/{name}"
@@ -69,6 +73,12 @@ def configs(paths: Mapping[str, Sequence[str]]) -> list[dict[str, str]]:
     return [{"split": split, "path": f"{DATA}/{top}/**"} for split, tops in folders.items() for top in sorted(tops)]
 
 
+@functools.lru_cache(maxsize=1)
+def _stems(source: Source) -> Counter[str]:
+    """How many originals share a name but for its extension; found once a run, not once a shard."""
+    return Counter(_stem(record.id) for record in source.records)
+
+
 def _path_in_tree(item: Item, stems: Mapping[str, int]) -> str:
     """The item's path, made unique when its extension changed.
 
@@ -76,13 +86,24 @@ def _path_in_tree(item: Item, stems: Mapping[str, int]) -> str:
     stem, the new name is the whole old one and the new extension (a.bmp.png), numbered while an original has that
     stem. Depends only on the names in the source, so every run and every order of shards gives the same names.
     """
-    if item.name == item.record.id or stems[_stem(item.record.id)] == 1:
+    if item.name == item.record.id:
         return item.name
+    if stems[_stem(item.record.id)] == 1:
+        return _fitted(item.name)
     stem, number = item.record.id, 0
     while _same(stem) in stems:
         number += 1
         stem = f"{item.record.id}~{number}"
-    return stem + PurePosixPath(item.name).suffix
+    return _fitted(stem + PurePosixPath(item.name).suffix)
+
+
+def _fitted(name: str) -> str:
+    """The path; where a new extension made its last part longer than disks allow, its end gives way to a checksum."""
+    folder, slash, file = name.rpartition("/")
+    if len(file.encode()) <= _LONGEST:
+        return name
+    end = "~" + hashlib.sha256(file.encode()).hexdigest()[:16] + PurePosixPath(file).suffix
+    return folder + slash + file.encode()[: _LONGEST - len(end)].decode("utf-8", "ignore") + end
 
 
 def _path_of_row(item: Item, source: Source) -> str:

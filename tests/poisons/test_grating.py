@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from unlearnable.errors import UsageError
 from unlearnable.keys import Key
-from unlearnable.poisons import grating
+from unlearnable.poisons import _bands, grating
 from unlearnable.types import Batch, Context
 
 KEY = Key(bytes(range(32)))
@@ -52,7 +52,7 @@ def test_frequencies_are_in_the_band_and_apart(classes: int, band: tuple[float, 
     found = torch.stack(list(grating.fit(None, params, context(classes))["textures"].values())).numpy()[:, :2]
     assert (((found == 0) | (found >= band[0])) & (found <= band[1])).all() and (found.sum(1) > 0).all()
     gaps = np.linalg.norm(found[:, None] - found[None], axis=2) + 99 * np.eye(classes)
-    assert gaps.min() >= grating._CLOSEST
+    assert gaps.min() >= _bands._CLOSEST
 
 
 def test_ten_classes_are_a_quarter_of_the_band_apart() -> None:
@@ -88,3 +88,33 @@ def test_classes_can_be_added_and_there_is_an_end() -> None:
     assert len(grown["textures"]) == 12
     with pytest.raises(UsageError, match="high=16"):
         grating.fit(None, params, context(500))
+
+
+def test_several_waves_are_added_before_the_cut() -> None:
+    where, params = context(size=20), grating.Params(waves=2, octaves=1, softness=0.5)
+    state = grating.fit(None, params, where)
+    made = grating.delta(batch(5, size=20), state, params, where)
+    for n in range(5):
+        code = state["textures"][f"class {n}"].tolist()
+        assert len(code) == 7 and code[4:] == [1, 1, 1]
+        pairs = [(code[0], code[1]), (code[2], code[3]), (code[0] / 2, code[1] / 2), (code[2] / 2, code[3] / 2)]
+        drawn = KEY.rng("grating", "image", f"train/{n}").random(9)
+        for row, column in ((0, 0), (3, 7), (19, 18)):
+            total = 0.0
+            for place, (fx, fy) in enumerate(pairs):
+                across = math.cos(2 * math.pi * (fx * (column + 0.5) / 20 + drawn[2 * place])) if fx else 1.0
+                down = math.cos(2 * math.pi * (fy * (row + 0.5) / 20 + drawn[2 * place + 1])) if fy else 1.0
+                total += across * down
+            want = min(1, max(-1, total / 0.5)) * (-8 / 255 if drawn[8] < 0.5 else 8 / 255)
+            assert made[n, :, row, column].tolist() == pytest.approx([want] * 3, abs=1e-6)
+
+
+def test_soft_waves_keep_less_of_the_budget() -> None:
+    where = context()
+    loud = []
+    for softness in (0.0, 0.3, 1.0):
+        params = grating.Params(softness=softness)
+        made = grating.delta(batch(40), grating.fit(None, params, where), params, where)
+        assert made.abs().max() <= 8 / 255 + 1e-7
+        loud.append(made.square().mean().sqrt().item() * 255 / 8)
+    assert loud[0] == pytest.approx(1) and loud[0] > loud[1] > loud[2] > 0.4, loud

@@ -28,9 +28,15 @@ def stat(*runs: float) -> dict[str, Any]:
     return {"mean": sum(runs) / len(runs), "std": 0.01 if len(runs) > 1 else None, "runs": list(runs)}
 
 
+def measured(*runs: float) -> dict[str, Any]:
+    middle = sum(runs) / len(runs)
+    return stat(*runs) | {"interval": {"low": middle - 0.05, "high": middle + 0.05}}
+
+
 def arm(peak: float, seconds_to_learn: int | None) -> dict[str, Any]:
     return {
-        "peak": stat(peak, peak - 0.01),
+        "peak": measured(peak, peak - 0.01),
+        "selected": measured(peak - 0.03, peak - 0.05),
         "final": stat(peak - 0.02, peak - 0.03),
         "epochs_to_half_loss": {"mean": seconds_to_learn, "std": None, "runs": [seconds_to_learn, seconds_to_learn]},
         "curves": {

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from made_release import make_facts
 
-from release import hashing, layout, sign
+from release import hashing, keyring, layout, sign
 from release.check import check
 from release.manifest import Manifest
 from release.seal import seal
@@ -133,14 +133,14 @@ def test_a_file_that_became_a_folder_is_missing(release: Path) -> None:
 
 
 def test_an_unreadable_file_is_a_change(release: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    plain = hashing.sha256
+    plain = os.open
 
-    def failing(path: Path, *, durable: bool = False) -> str:
-        if path.name == "1.png":
+    def failing(path: str, *rest: int, **more: int) -> int:
+        if str(path).endswith("cat/1.png"):
             raise PermissionError(13, "Permission denied")
-        return plain(path, durable=durable)
+        return plain(path, *rest, **more)
 
-    monkeypatch.setattr(hashing, "sha256", failing)
+    monkeypatch.setattr(os, "open", failing)
     result = check(release)
     assert result.changed == (DATA,) and "Permission denied" in result.why[DATA]
 
@@ -150,7 +150,7 @@ def test_an_unreadable_folder_is_a_change_and_what_it_held_is_missing(
 ) -> None:
     plain = os.scandir
 
-    def failing(path: Path) -> object:
+    def failing(path: str) -> object:
         if Path(path).name == "test":
             raise PermissionError(13, "Permission denied")
         return plain(path)
@@ -175,12 +175,15 @@ def test_a_name_that_is_not_utf8_is_spelled_and_does_not_crash(release: Path) ->
 def test_a_pinned_key_tells_who_signed(release: Path, sealed: Path, tmp_path: Path) -> None:
     owner = sealed.with_name("out.owner")
     assert check(release, owner / layout.PUBLIC_KEY).ok
-    sign.signer(tmp_path / "stranger")
-    result = check(release, tmp_path / "stranger" / layout.PUBLIC_KEY)
+    (tmp_path / "stranger.pem").write_bytes(sign.public_pem(sign.from_seed(b"\7" * 32)))
+    result = check(release, tmp_path / "stranger.pem")
     assert (result.ok, result.signature, result.changed) == (False, "untrusted", ())
 
 
-def test_a_forger_who_signs_again_is_untrusted(release: Path, sealed: Path, tmp_path: Path) -> None:
+def test_a_forger_who_signs_again_is_untrusted(
+    release: Path, sealed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(keyring.FOLDER, str(tmp_path / "of-the-forger"))
     (release / DATA).write_bytes(b"something else")
     seal(release, tmp_path / "forger", make_facts(release, name="Herbarium"))
     assert check(release).ok  # integrity, not identity
@@ -193,21 +196,21 @@ def test_a_pinned_key_stands_in_for_a_lost_one(release: Path, sealed: Path) -> N
     assert (result.signature, result.missing, result.changed) == ("valid", (layout.PUBLIC_KEY,), ())
 
 
-def test_lists_that_disagree_are_named_even_when_signed(release: Path, sealed: Path) -> None:
+def test_lists_that_disagree_are_named_even_when_signed(release: Path) -> None:
     sums = (release / layout.SUMS).read_text().replace("data/train/cat/1.png", "data/train/cat/7.png")
     (release / layout.SUMS).write_text(sums)
-    key = sign.signer(sealed.with_name("out.owner"))
+    key = keyring.require().secrets().signer
     digests = {name: hashing.sha256(release / name) for name in (layout.MANIFEST, layout.SUMS)}
     (release / layout.ATTESTATION).write_bytes(sign.attest(key, digests, {}))
     result = check(release)
     assert result.signature == "valid" and result.changed == (layout.SUMS,)
 
 
-def test_a_signed_manifest_of_a_newer_version_asks_for_a_newer_program(release: Path, sealed: Path) -> None:
-    text = (release / layout.MANIFEST).read_text().replace('"schema_version": 1', '"schema_version": 2')
+def test_a_signed_manifest_of_a_newer_version_asks_for_a_newer_program(release: Path) -> None:
+    text = (release / layout.MANIFEST).read_text().replace('"schema_version": 2', '"schema_version": 3')
     (release / layout.MANIFEST).write_text(text)
     assert check(release).changed == (layout.MANIFEST,)  # not what was signed: changed, whatever it says
-    key = sign.signer(sealed.with_name("out.owner"))
+    key = keyring.require().secrets().signer
     digests = {name: hashing.sha256(release / name) for name in (layout.MANIFEST, layout.SUMS)}
     (release / layout.ATTESTATION).write_bytes(sign.attest(key, digests, {}))
     with pytest.raises(IntegrityError, match="newer unlearnable"):

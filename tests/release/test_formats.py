@@ -102,7 +102,7 @@ def loaded(root: Path, tmp_path: Path) -> object:
 
 
 def test_layouts_are_found_by_file_name() -> None:
-    assert formats.names() == ["folder", "parquet"]
+    assert formats.names() == ["folder", "parquet", "webdataset"]
     with pytest.raises(UsageError, match="Did you mean 'parquet'"):
         formats.load("parket")
 
@@ -210,9 +210,10 @@ def test_shards_keep_order_splits_and_limits(layout: str, sizes: list[tuple[str,
 
 
 def test_shards_keep_the_limit_of_rows() -> None:
-    source = Listing([("train", 1)] * 4_001)
-    assert [len(shard.records) for shard in formats.shards(source, "folder")] == [2_000, 2_000, 1]
-    assert [len(shard.records) for shard in formats.shards(source, "parquet")] == [4_001]
+    most = folder.MAX_ROWS
+    source = Listing([("train", 1)] * (2 * most + 1))
+    assert [len(shard.records) for shard in formats.shards(source, "folder")] == [most, most, 1]
+    assert [len(shard.records) for shard in formats.shards(source, "parquet")] == [2 * most + 1]
 
 
 # --- folder ---

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_release import verification
 
+from release.facts import Quality
 from release.manifest import FileEntry, Manifest, check_path, public_verification, utc_now
 from unlearnable.errors import IntegrityError
 
@@ -79,9 +80,38 @@ VERSION_1 = """{
 """
 
 
+VERSION_2 = VERSION_1.replace('"schema_version": 1', '"schema_version": 2').replace(
+    ''' "schema_version"''',
+    ''' "quality": {
+  "images": 3,
+  "lpips": null,
+  "lpips_missing": "torchmetrics is not installed",
+  "sample": "the first three",
+  "ssim": 0.9876,
+  "ssim_lowest": 0.9123
+ },
+ "schema_version"''',
+)
+QUALITY = asdict(Quality(3, 0.9876, 0.9123, None, "torchmetrics is not installed", "the first three"))
+
+
 def test_the_bytes_of_version_1_never_change() -> None:
-    assert manifest(entry("data/é.png")).to_bytes().decode() == VERSION_1
-    assert Manifest.from_bytes(VERSION_1.encode()) == manifest(entry("data/é.png"))
+    old = manifest(entry("data/é.png"), schema_version=1)
+    assert old.to_bytes().decode() == VERSION_1
+    assert Manifest.from_bytes(VERSION_1.encode()) == old
+
+
+def test_the_bytes_of_version_2_never_change() -> None:
+    new = manifest(entry("data/é.png"), quality=QUALITY)
+    assert new.to_bytes().decode() == VERSION_2
+    assert Manifest.from_bytes(VERSION_2.encode()) == new
+
+
+def test_version_2_says_what_was_looked_at_and_version_1_may_not() -> None:
+    with pytest.raises(IntegrityError, match="quality is missing"):
+        Manifest.from_bytes(VERSION_1.replace('"schema_version": 1', '"schema_version": 2').encode())
+    foreign = VERSION_2.replace('"schema_version": 2', '"schema_version": 1').encode()
+    assert Manifest.from_bytes(foreign).quality is None, "a field that version 1 does not know"
 
 
 paths = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\\/:"), min_size=1, max_size=8)
@@ -161,14 +191,17 @@ def test_what_is_not_a_number_is_refused(value: float) -> None:
 
 
 def test_a_newer_version_is_refused_with_a_sentence() -> None:
-    with pytest.raises(IntegrityError, match=r"version 2; this program reads up to version 1.*newer unlearnable"):
-        Manifest.from_bytes(VERSION_1.replace('"schema_version": 1', '"schema_version": 2').encode())
+    with pytest.raises(IntegrityError, match=r"version 3; this program reads up to version 2.*newer unlearnable"):
+        Manifest.from_bytes(VERSION_1.replace('"schema_version": 1', '"schema_version": 3').encode())
 
 
 def test_fields_added_within_a_version_are_ignored() -> None:
     document = json.loads(VERSION_1)
     document["later"] = document["files"][0]["later"] = document["budget"]["later"] = 1
     assert Manifest.from_bytes(json.dumps(document).encode()).files == manifest(entry("data/é.png")).files
+    document = json.loads(VERSION_2)
+    document["later"] = document["quality"]["later"] = 1
+    assert Manifest.from_bytes(json.dumps(document).encode()).quality == QUALITY | {"later": 1}
 
 
 DAMAGED = [
@@ -203,7 +236,7 @@ def test_only_what_strangers_may_know_is_public() -> None:
     public = public_verification(verification() | {"canary": "secret"})
     assert set(public) == {"protocol", "arms", "relative_accuracy_drop", "flags", "verdict"}
     assert public["protocol"]["runs"] == 2 and "seeds" not in public["protocol"]
-    assert set(public["arms"]["clean"]) == {"peak", "final", "epochs_to_half_loss", "curves"}
+    assert set(public["arms"]["clean"]) == {"peak", "selected", "final", "epochs_to_half_loss", "curves"}
     text = json.dumps(public)
     assert not any(word in text for word in ("grayscale", "worst", "against", "811", "secret"))
 

@@ -138,3 +138,20 @@ def test_a_dashed_line_has_gaps_and_a_full_one_has_none() -> None:
 def test_words_in_a_drawing_are_text() -> None:
     svg = Drawing('"><b>', 10, 10, (Mark("text", "", ((1, 1),), "<script>&"),)).svg()
     assert "<b>" not in svg and "<script>" not in svg and "&lt;script&gt;&amp;" in svg
+
+
+def test_the_diagnosed_spectrum_shows_both_changes_up_to_half_a_cycle(tmp_path: Path, made: Made) -> None:
+    found = verification()
+    cycles = {"cycles_per_pixel": [0.0, 0.25, 0.5, 0.7]}
+    found["diagnosis"] = {"transfer": {}, "linear_probe": {}}
+    found["diagnosis"]["frequency"] = cycles | {"protected": [100.0, 10.0, 1.0, 1e9], "noise": [10.0] * 4}
+    plot = plots.diagnosed(made(tmp_path, verification=found))
+    assert plot is not None and plot.data["noise"] == [10.0] * 4
+    traces = {mark.style: mark.points for mark in plot.drawing.marks if mark.shape == "line"}
+    heights = [y for _, y in traces["line protected"]]
+    assert heights[1] - heights[0] == pytest.approx(heights[2] - heights[1]), "ten decibels each, and no corner"
+    assert {y for _, y in traces["line noise"]} == {heights[1]}, "flat, where the other crosses it"
+    assert [x for x, _ in traces["line noise"]] == [46.0, 228.0, 410.0]
+    assert plots.diagnosed(made(tmp_path)) is None
+    plots.write(tmp_path / "plots", made(tmp_path, verification=found))
+    assert (tmp_path / "plots" / "spectrum-diagnosed.png").exists()

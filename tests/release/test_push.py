@@ -18,7 +18,7 @@ from hub_state import TOKEN, Fault, Hub
 from huggingface_hub import constants
 from made_release import make_facts, verification
 
-from release import _hub, hashing, layout, sign
+from release import _hub, hashing, keyring, layout
 from release.check import check
 from release.push import push, require_target
 from release.seal import seal
@@ -97,8 +97,9 @@ def test_a_release_arrives_whole_private_and_gated_in_one_commit(hub: Hub, relea
 
 def test_nothing_of_the_owner_is_ever_sent(hub: Hub, release: Path) -> None:
     push(release, REPO)
-    owner = layout.owner_folder(release)
-    private = [(owner / layout.SIGNING_KEY).read_bytes().split(b"\n")[1], b"secret-surrogate", b"4242", b"/home/owner"]
+    kept = keyring.require().secrets()
+    keys = [kept.root, kept.seed, kept.root.hex().encode(), kept.seed.hex().encode()]
+    private = [*keys, b"secret-surrogate", b"4242", b"/home/owner"]
     sent = b"".join(path.encode() + body for _, path, body in hub.asked) + b"".join(on_hub(hub).values())
     assert b"PNG" in sent
     for secret in (*private, TOKEN.encode(), str(release).encode()):
@@ -398,15 +399,15 @@ def test_a_card_edited_while_files_are_sent_is_not_overwritten(
     assert repo.files[layout.CARD] == b"# Mine\n"
 
 
-def test_without_the_owners_key_a_card_cannot_be_merged(hub: Hub, release: Path) -> None:
-    key = layout.owner_folder(release) / layout.SIGNING_KEY
+def test_without_the_owners_key_a_card_cannot_be_merged(
+    hub: Hub, release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     hub.made(REPO, {layout.CARD: b"# Mine\n"})
-    key.rename(key.with_name("aside"))
+    monkeypatch.setenv(keyring.FOLDER, str(tmp_path / "elsewhere"))
     refused(UsageError, "cannot be signed", release, REPO)
-    assert not key.exists(), "no key is drawn in its place"
-    (layout.owner_folder(release) / layout.PUBLIC_KEY).unlink()
-    sign.signer(layout.owner_folder(release))
-    refused(UsageError, "another key", release, REPO)
+    assert keyring.current() is None, "no key is drawn in its place"
+    keyring.new(None)
+    refused(UsageError, "cannot be signed", release, REPO)
     assert on_hub(hub) == {layout.CARD: b"# Mine\n"}
 
 

@@ -8,14 +8,17 @@ import re
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
+import made_release
 import pytest
-from made_release import METHOD_WORDS, picture, stat, verification
+from made_release import METHOD_WORDS, measured, picture, stat, verification
 
 from release import curves, report
+from release.card import card
 from release.facts import Facts, Quality
 from release.seal import seal
-from unlearnable.errors import UsageError
+from unlearnable.errors import IntegrityError, UsageError
 
 Made = Callable[..., Facts]
 
@@ -261,3 +264,84 @@ def test_what_is_missing_from_a_record_is_left_out(tmp_path: Path, made: Made) -
         text = edition(made(tmp_path, verification=full, quality=None, owner_extra={}))
         assert Page(text).tags.count("svg") == 1 and "Peak test accuracy, every run" in text
         assert not any(word in text for word in ("<polyline", "SSIM,", "Spectrum", "ountermeasure"))
+
+
+def asked_for_more() -> dict[str, Any]:
+    """A record of two networks, diagnosed, of which two classes of five are protected."""
+    full = verification()
+    for arms in full["arms"].values():
+        arms["all_classes"] = {"peak": measured(0.66, 0.68), "final": stat(0.6, 0.6)}
+    full["protocol"] |= {"protected_classes": 2, "classes": 5, "test_images_of_all_classes": 1000, "select_images": 77}
+    full["plan"] = {"trainings": 20, "epochs": 60}
+    full["within_noise"] = ["grayscale"]
+    full["worst_case"]["words"] = "Conversion to grey raises it to 43%."
+    other = {"arms": {name: made_release.arm(0.8, 2) for name in full["arms"]}, "against": {}}
+    other |= {"worst_case": full["worst_case"], "relative_accuracy_drop": {"mean": 0.1, "low": 0.05, "high": 0.15}}
+    full["victims"] = {"small": full | {}, "resnet18": other}
+    full["diagnosis"] = {
+        "transfer": {name: {which: stat(0.11, 0.13) for which in full["arms"]} for name in ("small", "resnet18")},
+        "linear_probe": {name: {"train": 0.991, "held_out": 0.872} for name in ("protected", "noise")},
+        "frequency": {"cycles_per_pixel": [0.0, 0.25, 0.5, 0.7], "protected": [9.0, 4.0, 1.0, 0.5], "noise": [2.0] * 4},
+    }
+    return full
+
+
+def test_intervals_and_the_honestly_chosen_epoch_stand_beside_the_peak_in_both_editions(
+    tmp_path: Path, made: Made
+) -> None:
+    for edition in (report.public, report.owner):
+        table = edition(made(tmp_path)).split("<table")[1]
+        (row,) = re.findall(r"<tr><th scope=.row.>This release</th>(.*?)</tr>", table)
+        assert re.findall(r">([^<>]+)</td>", row) == [
+            *("20.5% ± 1.0% (2 runs)", "15.5% to 25.5%", "17.0% ± 1.0% (2 runs)", "18.5% ± 1.0% (2 runs)", "never"),
+        ]
+
+
+def test_the_owner_reads_of_every_network_and_what_was_diagnosed(tmp_path: Path, made: Made) -> None:
+    text = " ".join(Page(report.owner(made(tmp_path, verification=asked_for_more()))).text.split())
+    for words in (
+        "resnet18: relative accuracy drop 10.0% (interval 5.0% to 15.0%)",
+        "The originals79.5% ± 1.0% (2 runs)74.5% to 84.5%76.0% ± 1.0% (2 runs)",
+        "Mean of the networks12.0%12.0%12.0%",
+        "This release99.1%87.2%",
+        "as a trainer sees it",
+        "Conversion to grey raises it to 43%.",
+        "grayscale worst case no difference beyond noise",
+        "The networks small, resnet18 were trained from scratch for 3 epochs on 1,200 images",
+        "In all 20 trainings, as much work as 60 epochs",
+    ):
+        assert words in text, words
+
+
+def test_strangers_read_the_plan_and_nothing_of_other_networks_or_the_diagnosis(tmp_path: Path, made: Made) -> None:
+    full = asked_for_more()
+    text = " ".join(Page(report.public(made(tmp_path, verification=full))).text.split())
+    for words in (
+        "The network small was trained from scratch for 3 epochs on 1,200 images, 64 a step, 2 times on each kind",
+        "77 other unperturbed images chose the epoch",
+        "2 protected of 5 classes; over all classes it was tested on 1,000 images",
+        "This release67.0% ± 1.0% (2 runs), 95 % interval 62.0% to 72.0%",
+        "Test accuracy: mean ± standard deviation over independent runs, on the protected classes",
+    ):
+        assert words in text, words
+    for word in ("resnet18", "Seen from outside", "99.1%", "12.0%", "trainings", "grey raises", "beyond noise"):
+        assert word not in text, word
+    assert "resnet18" in report.public(made(tmp_path, verification=full, disclose=True))
+
+
+def test_images_of_other_classes_are_counted_and_said_to_be_unperturbed(tmp_path: Path, made: Made) -> None:
+    facts = made(tmp_path, counts={"total": 5, "protected": 3, "unprotected": 1, "skipped": 1})
+    for text in (Page(report.public(facts)).text, Page(report.owner(facts)).text, card(facts)):
+        assert "3 of 5 images are protected. 1 image of other classes is not" in text
+        assert "the pixels of the others are unperturbed" in text
+    assert "**The pixels of 3 of these 4 images carry protective perturbations.**" in card(facts)
+    with pytest.raises(IntegrityError, match="5 images were found"):
+        made(tmp_path, counts={"total": 5, "protected": 3, "unprotected": 2, "skipped": 1})
+
+
+def test_weights_that_a_network_began_with_are_not_called_scratch(tmp_path: Path, made: Made) -> None:
+    full = verification()
+    full["protocol"]["victim"] = "resnet18@DEFAULT"
+    facts = made(tmp_path, verification=full)
+    for text in (report.public(facts), card(facts)):
+        assert "from scratch" not in text and "starting from given weights" in " ".join(text.split())

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import math
+import os
 import re
 import stat
 import subprocess
@@ -14,7 +16,7 @@ from pathlib import Path
 import pytest
 from made_release import METHOD_WORDS, picture
 
-from release import hashing, layout, sign
+from release import hashing, keyring, layout
 from release.check import check
 from release.facts import Facts, Measured, realised
 from release.manifest import Manifest
@@ -128,10 +130,11 @@ def test_the_release_as_a_whole_is_measured_by_image(staging: Path, made: Made) 
 def test_no_secret_is_in_the_release(tmp_path: Path, staging: Path, made: Made) -> None:
     owner = tmp_path / "out.owner"
     seal(staging, owner, made(staging))
-    private = (owner / layout.SIGNING_KEY).read_text().split("\n")[1]
-    seed = base64.b64decode(private)[-32:]
+    kept = keyring.require().secrets()
     for path, data in contents(staging).items():
-        assert private.encode() not in data and seed not in data and seed.hex().encode() not in data, path
+        for secret in (kept.seed, kept.root):
+            assert secret not in data and secret.hex().encode() not in data, path
+            assert base64.b64encode(secret)[:-2] not in data, path
         assert path not in (layout.SIGNING_KEY, layout.KEY, layout.RECEIPT)
     assert stat.S_IMODE(owner.stat().st_mode) == 0o700
     assert stat.S_IMODE((owner / layout.OWNER_REPORT).stat().st_mode) == 0o600
@@ -247,6 +250,29 @@ def test_hashes_come_in_order_and_errors_in_their_place(tmp_path: Path) -> None:
 
 def test_a_signing_key_survives_resealing(tmp_path: Path, staging: Path, made: Made) -> None:
     seal(staging, tmp_path / "out.owner", made(staging))
-    key = sign.signer(tmp_path / "out.owner").public_key.keyid
+    key = check(staging).signer
     seal(staging, tmp_path / "out.owner", made(staging, name="Other"))
     assert check(staging).signer == key
+
+
+def test_hashes_are_those_of_the_whole_file_however_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = (0, 1, 2**16 - 1, 2**16, 2**16 + 1, 2**18 + 5)
+    for size in sizes:
+        (tmp_path / str(size)).write_bytes(bytes(range(251)) * (size // 251 + 1))
+        with (tmp_path / str(size)).open("r+b") as file:
+            file.truncate(size)
+
+    def right() -> bool:
+        found = dict(hashing.digests(tmp_path, [str(size) for size in sizes]))
+        return found == {str(s): hashlib.sha256((tmp_path / str(s)).read_bytes()).hexdigest() for s in sizes}
+
+    assert right()
+    plain, most = os.read, [10**9]
+    monkeypatch.setattr(
+        os, "read", lambda descriptor, count: plain(descriptor, min(count, most.pop() if most else count))
+    )
+    for short in (1000, 0x7FFF):
+        most[:] = [short]
+        assert right(), "a disk may give less than was asked for"
+        most[:] = [short] * 40
+        assert right()

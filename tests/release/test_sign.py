@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import stat
 from pathlib import Path
 
 import pytest
@@ -19,14 +18,15 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_public_key,
 )
 
-from release import layout, sign
+from release import sign
 from unlearnable.errors import UsageError
 
+KEY = sign.from_seed(bytes(range(32)))
 SUBJECTS = {"manifest.json": "ab" * 32, "SHA256SUMS": "cd" * 32}
 
 
-def test_the_signature_verifies_without_our_code(tmp_path: Path) -> None:
-    key = sign.signer(tmp_path / "owner")
+def test_the_signature_verifies_without_our_code() -> None:
+    key = KEY
     envelope = json.loads(sign.attest(key, SUBJECTS, {"name": "x"}))
     payload = base64.b64decode(envelope["payload"])
     kind = envelope["payloadType"].encode()
@@ -42,15 +42,15 @@ def test_the_signature_verifies_without_our_code(tmp_path: Path) -> None:
     assert envelope["signatures"][0]["keyid"] == hashlib.sha256(der).hexdigest()
 
 
-def test_what_was_signed_comes_back_and_signing_twice_gives_the_same_bytes(tmp_path: Path) -> None:
-    key = sign.signer(tmp_path / "owner")
+def test_what_was_signed_comes_back_and_signing_twice_gives_the_same_bytes() -> None:
+    key = KEY
     envelope = sign.attest(key, SUBJECTS, {"name": "x"})
     assert sign.verified(envelope, sign.public_key(sign.public_pem(key))) == SUBJECTS
-    assert sign.attest(sign.signer(tmp_path / "owner"), SUBJECTS, {"name": "x"}) == envelope
+    assert sign.attest(sign.from_seed(bytes(range(32))), SUBJECTS, {"name": "x"}) == envelope
 
 
-def test_no_single_bit_of_the_attestation_can_change(tmp_path: Path) -> None:
-    key = sign.signer(tmp_path / "owner")
+def test_no_single_bit_of_the_attestation_can_change() -> None:
+    key = KEY
     envelope = sign.attest(key, SUBJECTS, {"name": "x"})
     public = sign.public_key(sign.public_pem(key))
     for position in range(len(envelope)):
@@ -60,9 +60,9 @@ def test_no_single_bit_of_the_attestation_can_change(tmp_path: Path) -> None:
             assert sign.verified(bytes(altered), public) is None, (position, bit)
 
 
-def test_a_key_that_did_not_sign_verifies_nothing(tmp_path: Path) -> None:
-    envelope = sign.attest(sign.signer(tmp_path / "one"), SUBJECTS, {})
-    other = sign.public_key(sign.public_pem(sign.signer(tmp_path / "other")))
+def test_a_key_that_did_not_sign_verifies_nothing() -> None:
+    envelope = sign.attest(KEY, SUBJECTS, {})
+    other = sign.public_key(sign.public_pem(sign.from_seed(b"\7" * 32)))
     assert sign.verified(envelope, other) is None
     renamed = json.loads(envelope)
     renamed["signatures"][0]["keyid"] = other.keyid
@@ -70,37 +70,28 @@ def test_a_key_that_did_not_sign_verifies_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"[]", b"null", b'{"payload": 1}', b"[" * 100_000, b"\xff", b'{"payload":""}'])
-def test_a_damaged_envelope_is_no_signature(tmp_path: Path, data: bytes) -> None:
-    key = sign.public_key(sign.public_pem(sign.signer(tmp_path / "owner")))
+def test_a_damaged_envelope_is_no_signature(data: bytes) -> None:
+    key = sign.public_key(sign.public_pem(KEY))
     assert sign.verified(data, key) is None
 
 
-def test_keys_are_the_owners_alone(tmp_path: Path) -> None:
-    owner = tmp_path / "owner"
-    sign.signer(owner)
-    assert stat.S_IMODE(owner.stat().st_mode) == 0o700
-    assert stat.S_IMODE((owner / layout.SIGNING_KEY).stat().st_mode) == 0o600
-    assert sign.public_key((owner / layout.PUBLIC_KEY).read_bytes()).keyid == sign.signer(owner).public_key.keyid
-
-
-def test_a_key_is_never_overwritten(tmp_path: Path) -> None:
-    owner = tmp_path / "owner"
-    sign.signer(owner)
-    before = (owner / layout.SIGNING_KEY).read_bytes()
-    sign.signer(owner)
-    assert (owner / layout.SIGNING_KEY).read_bytes() == before
-    with pytest.raises(FileExistsError):
-        sign.write_new(owner / layout.SIGNING_KEY, b"other", 0o600)
-    assert (owner / layout.SIGNING_KEY).read_bytes() == before
-
-
-def test_a_key_that_cannot_be_read_is_a_sentence_and_stays(tmp_path: Path) -> None:
+def test_a_key_of_an_older_owner_folder_is_read_or_refused_in_a_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "signing-key.pem"
+    path.write_bytes(KEY.private_bytes)
+    assert sign.load(path).public_key.keyid == KEY.public_key.keyid
     rsa = generate_private_key(65537, 2048).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     for data, words in ((b"half a key", "cannot be read"), (b"", "cannot be read"), (rsa, "not an Ed25519 key")):
-        (tmp_path / layout.SIGNING_KEY).write_bytes(data)
+        path.write_bytes(data)
         with pytest.raises(UsageError, match=words):
-            sign.signer(tmp_path)
-        assert (tmp_path / layout.SIGNING_KEY).read_bytes() == data
+            sign.load(path)
+        assert path.read_bytes() == data
+
+
+def test_a_file_is_written_once(tmp_path: Path) -> None:
+    sign.write_new(tmp_path / "a", b"one", 0o600)
+    with pytest.raises(FileExistsError):
+        sign.write_new(tmp_path / "a", b"two", 0o600)
+    assert (tmp_path / "a").read_bytes() == b"one"
 
 
 def test_only_an_ed25519_public_key_is_one() -> None:

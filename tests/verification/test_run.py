@@ -104,7 +104,7 @@ def test_a_countermeasure_gets_the_arm_and_the_originals(monkeypatch: pytest.Mon
 
 def test_groups_of_countermeasures_expand_and_unknown_ones_are_refused() -> None:
     assert [name for name, _, _ in plan.defences(["cheap"])] == [
-        *("bit_depth2", "blur1", "grayscale", "jpeg10", "median3", "projection", "resize50"),
+        *("bit_depth2", "blur1", "grayscale", "jpeg10", "median3", "projection", "resize50", "shift_jpeg10"),
     ]
     assert len(plan.defences(["all", "jpeg10"])) == len(plan.defences(["all"])) > 25
     assert [name for name, _, _ in plan.defences(["jpeg10, blur1", "jpeg10"])] == ["jpeg10", "blur1"]

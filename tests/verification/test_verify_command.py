@@ -134,6 +134,23 @@ def test_what_strangers_read_names_neither_countermeasures_nor_what_was_diagnose
         assert word not in public, word
 
 
+def test_the_owner_finds_a_page_of_every_verification_and_the_release_stays_as_it_was(released: Path) -> None:
+    owner = layout.owner_folder(released)
+    sealed, before = (owner / layout.OWNER_REPORT).read_bytes(), (released / layout.MANIFEST).read_bytes()
+    words = ("--protocol", released.parent / "mine.toml", "--victim", "tiny,linear", "--diagnose")
+    done = run("verify", released, *words, "-q")
+    page = owner / layout.VERIFIED
+    assert f"Your report: {page}" in done.stdout and "95 % intervals of the peaks: originals " in done.stdout
+    text = page.read_text()
+    for said in ("Every network that was trained", "Seen from outside", "--victim tiny,linear --diagnose", "Original"):
+        assert said in text, said
+    assert json.loads((owner / layout.VERIFICATION).read_text())["diagnosis"]["transfer"].keys() == {"tiny", "linear"}
+    assert {"peaks.png", "spectrum-diagnosed.json"} <= {path.name for path in (owner / layout.VERIFIED_PLOTS).iterdir()}
+    assert page.stat().st_mode & 0o777 == 0o600
+    assert (owner / layout.OWNER_REPORT).read_bytes() == sealed and (released / layout.MANIFEST).read_bytes() == before
+    assert run("check", released).exit_code == 0
+
+
 @pytest.mark.parametrize("name", registry.names("defences"))
 def test_every_countermeasure_has_words_for_a_sentence(name: str) -> None:
     presets = registry.describe("defences", name).presets

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import itertools
 import json
 import sys
 import traceback
@@ -13,6 +14,7 @@ from typing import Any
 import click
 
 from unlearnable import registry
+from unlearnable.commands._switches import PROGRESS
 from unlearnable.errors import INTERRUPTED, UnlearnableError
 
 _FIRST = ("protect", "verify", "check", "preview", "push")  # in the help; the others follow by name
@@ -35,13 +37,17 @@ class Group(click.Group):
         return command
 
     def main(self, args: Any = None, **extra: Any) -> Any:  # type: ignore[override]
-        as_json = "--json" in (sys.argv[1:] if args is None else args)
+        words = list(sys.argv[1:] if args is None else args)
+        as_json, events = "--json" in words, _events(words)
         try:
             code = super().main(args, **(extra | {"standalone_mode": False}))
         except click.ClickException as why:
             if as_json:
                 _print_error(why.format_message(), "", why.exit_code)
-            why.show()
+            if events:
+                _tell_error(why.format_message(), "", why.exit_code)
+            else:
+                why.show()
             code = why.exit_code
         except click.exceptions.Abort:
             code = INTERRUPTED
@@ -52,6 +58,7 @@ class Group(click.Group):
                 "Please report it with the lines above.",
                 1,
                 as_json,
+                events,
             )
         sys.exit(code or 0)
 
@@ -62,24 +69,39 @@ def command(function: Callable[..., int | None]) -> Callable[..., None]:
     @functools.wraps(function)
     def run(*args: Any, **kwargs: Any) -> None:
         as_json = bool(kwargs.get("as_json"))
+        events = not kwargs.get("quiet") and click.get_current_context().meta.get(PROGRESS) == "json"
         try:
             code = function(*args, **kwargs) or 0
         except UnlearnableError as why:
-            _fail(why.message, why.hint, why.exit_code, as_json)
-        except KeyboardInterrupt:
+            _fail(why.message, why.hint, why.exit_code, as_json, events)
+        except KeyboardInterrupt as why:
             hint = "What is finished is kept: repeat the same command to go on."
-            _fail("Interrupted.", hint, INTERRUPTED, as_json)
+            _fail(f"Interrupted. {why}".strip(), hint, INTERRUPTED, as_json, events)
         else:
             sys.exit(code)
 
     return run
 
 
-def _fail(message: str, hint: str, code: int, as_json: bool) -> None:
+def _fail(message: str, hint: str, code: int, as_json: bool, events: bool = False) -> None:
     if as_json:
         _print_error(message, hint, code)
-    click.echo(click.style("Error: ", fg="red") + message + (f"\n{hint}" if hint else ""), err=True)
+    if events:
+        _tell_error(message, hint, code)
+    else:
+        click.echo(click.style("Error: ", fg="red") + message + (f"\n{hint}" if hint else ""), err=True)
     sys.exit(code)
+
+
+def _tell_error(message: str, hint: str, code: int) -> None:
+    from release import progress as shown
+
+    shown.event("error", code=code, message=message, hint=hint)
+
+
+def _events(words: list[str]) -> bool:
+    """Whether JSON events were asked for, also where the command line is wrong elsewhere."""
+    return "--progress=json" in words or ("--progress", "json") in itertools.pairwise(words)
 
 
 def _print_error(message: str, hint: str, code: int) -> None:
@@ -97,6 +119,7 @@ def show(document: dict[str, Any], as_json: bool, how: str) -> None:
 
 
 def progress(quiet: bool) -> Any:
-    from release import console
+    """Opens what shows progress in the style that was asked for; it gives the function to tell it."""
+    from release import progress as shown
 
-    return console.progress(quiet)
+    return shown.progress("none" if quiet else click.get_current_context().meta[PROGRESS])

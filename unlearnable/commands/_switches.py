@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 Decorator = Callable[[Any], Any]
+PROGRESS = "unlearnable.progress"
 
 
 def together(*options: Decorator) -> Decorator:
@@ -23,7 +24,18 @@ def together(*options: Decorator) -> Decorator:
 
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout, errors included.")
-quiet = click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
+quiet = together(
+    click.option("-q", "--quiet", is_flag=True, help="No progress on stderr: --progress none."),
+    click.option(
+        "--progress",
+        type=click.Choice(["auto", "plain", "json", "none"]),
+        default="auto",
+        show_default=True,
+        expose_value=False,  # `_shell` asks the context for it, so that no command has to hand it on
+        callback=lambda context, option, given: context.meta.update({PROGRESS: given}),
+        help="auto: a live line, or plain lines where stderr is no terminal; json: one object a line, see docs/output.md.",
+    ),
+)
 against = click.option(
     "--against",
     multiple=True,
@@ -64,7 +76,9 @@ making = together(
     click.option(
         "--quality", type=click.IntRange(50, 100), default=95, show_default=True, help="Of JPEG, always 4:4:4."
     ),
-    click.option("--layout", metavar="NAME", default="auto", show_default=True, help="auto, folder or parquet."),
+    click.option(
+        "--layout", metavar="NAME", default="auto", show_default=True, help="auto, folder, parquet or webdataset."
+    ),
     click.option(
         "--metadata",
         type=click.Choice(["keep", "no-gps", "strip"]),

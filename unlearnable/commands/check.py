@@ -12,12 +12,23 @@ from unlearnable.commands import _shell, _switches
 @click.command()
 @click.argument("release", type=click.Path(path_type=Path))
 @click.option("--public-key", type=click.Path(path_type=Path), help="The signer's key, if you know it from elsewhere.")
+@click.option("--source", metavar="SOURCE", help="The originals: also look whether anything of them is in RELEASE.")
 @_switches.as_json
+@_switches.quiet
 @_shell.command
-def command(release: Path, public_key: Path | None, as_json: bool) -> int:
-    """Is every file of RELEASE as it was signed? Names each changed, missing and extra one."""
-    from release.check import check as check_release
+def command(release: Path, public_key: Path | None, source: str | None, as_json: bool, quiet: bool) -> int:
+    """Is every file of RELEASE as it was signed? Names each changed, missing and extra one.
 
-    found = check_release(release, public_key).to_json()
+    With --source every picture is laid beside its original: is it changed, and within the budget; is any a copy of an
+    original; is anything of one left in a file. OUT.owner beside RELEASE says which is which; a tree of files needs none.
+    """
+    from release.check import check as check_release
+    from release.check import with_source
+
+    if source is None:
+        found = check_release(release, public_key).to_json()
+    else:
+        with _shell.progress(quiet) as tell:
+            found = with_source(release, source, public_key, tell)
     _shell.show(found, as_json, "checked")
     return 0 if found["ok"] else 5

@@ -27,6 +27,13 @@ from unlearnable.errors import BELOW_MIN_DROP, UnlearnableError, UsageError
     type=int,
     help="Largest change of a pixel, in grey levels of 255.  [default: 8; no bound for a method that has none]",
 )
+@click.option(
+    "--classes",
+    multiple=True,
+    metavar="NAME",
+    callback=lambda context, option, given: given or None,
+    help="Protect these classes alone, and ship the others as they are: a,b or repeated.  [default: all]",
+)
 @click.option("--size", type=int, help="Side at which patterns are made.  [default: the images', 224 for photos]")
 @_switches.reading
 @_switches.making
@@ -37,6 +44,16 @@ from unlearnable.errors import BELOW_MIN_DROP, UnlearnableError, UsageError
     default="quick",
     show_default=True,
     help="How to prove it: a protocol, as of `verify`.",
+)
+@click.option(
+    "--trace",
+    type=click.Choice(["auto", "none", "canary", "canary-unrolled", "radioactive"]),
+    default="auto",
+    show_default=True,
+    help="What `trace` can find later. auto: the poison's own secrets; the others mark some images in its place.",
+)
+@click.option(
+    "--trace-share", type=float, default=0.01, show_default=True, metavar="SHARE", help="Of the images that are marked."
 )
 @_switches.proving
 @click.option("--workers", type=click.IntRange(1, 256), help="Threads that encode.  [default: one per core]")

@@ -17,7 +17,7 @@ from unlearnable import nets
 from unlearnable.augment import AUGMENTATIONS, Augment
 from unlearnable.device import in_parts
 from unlearnable.nets import Network
-from unlearnable.train import History, Objective, Recipe, cross_entropy, train
+from unlearnable.train import History, Objective, Recipe, accuracy, cross_entropy, train
 
 _APART = 1_000_003  # added to the seed for draws that are not the training's
 _AT_ONCE = 2000  # images that are changed together: floats of a whole set would not fit
@@ -41,6 +41,7 @@ class Job:
     seed: int
     on_epoch: Callable[[int, History], None] = lambda epoch, history: None
     select: tuple[Tensor, Tensor] | None = None  # clean images to choose an epoch by
+    whole: tuple[Tensor, Tensor] | None = None  # test images of all classes, where `test` has the protected ones alone
 
     @property
     def device(self) -> torch.device:
@@ -81,9 +82,19 @@ class Job:
         net: Network | None = None,
         reshape: Callable[[torch.optim.Optimizer], torch.optim.Optimizer] = lambda optimiser: optimiser,
     ) -> History:
-        """Trains the victim as planned, but for what is given. `images` may be floats, in the same 0 to 255."""
-        return train(
-            net or self.network(),
+        """Trains the victim as planned, but for what is given. `images` may be floats, in the same 0 to 255.
+
+        With `whole`, the accuracy on it becomes a figure: over all classes, beside that on the protected ones.
+        """
+        net, over_all = net or self.network(), list[float]()
+
+        def each(epoch: int, history: History) -> None:
+            if self.whole is not None:
+                over_all.append(accuracy(net, *self.whole))
+            self.on_epoch(epoch, history)
+
+        history = train(
+            net,
             self.images if images is None else images,
             self.labels,
             self.recipe,
@@ -93,12 +104,16 @@ class Job:
             augment=augment,
             objective=objective,
             reshape=reshape,
-            on_epoch=self.on_epoch,
+            on_epoch=each,
         )
+        if over_all:
+            history.figures |= {"all_classes_peak": max(over_all), "all_classes_final": over_all[-1]}
+        return history
 
     def clean_alone(self, chosen: Tensor) -> dict[str, float]:
         """The honest null, as figures: what a scraper reaches with the clean images of the `chosen` records and no others."""
-        alone = replace(self, labels=self.labels[chosen], select=None, on_epoch=lambda epoch, history: None)
+        quiet = replace(self, select=None, whole=None, on_epoch=lambda epoch, history: None)
+        alone = replace(quiet, labels=self.labels[chosen])
         history = alone.run(images=self.clean[chosen])
         return {"clean_alone_peak": history.peak, "clean_alone_final": history.final}
 

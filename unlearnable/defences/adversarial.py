@@ -1,8 +1,9 @@
 """Adversarial training: learns from the worst images within a few grey levels of the published ones.
 
 Madry et al. 2018, arXiv 1706.06083: ten signed steps inside the ball, the network in evaluation mode meanwhile, then one
-update on attacked images alone. A radius as large as the protection's budget has the original inside its ball; it costs a
-clean trainer some ten points on CIFAR-10 and eleven times the work.
+update on attacked images alone. Steps are a quarter of the radius, from a uniform start (the unlearnable literature: the same
+2 of 255 for a radius of 8). A radius as large as the protection's budget has the original inside its ball; it costs a clean
+trainer some ten points on CIFAR-10 and eleven times the work.
 """
 
 from __future__ import annotations

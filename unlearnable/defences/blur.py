@@ -15,7 +15,7 @@ from unlearnable.train import History
 CHEAP = True
 COST = 1.0
 WORDS = "Gaussian blur of sigma {sigma:g}"
-PRESETS: dict[str, dict[str, float]] = {"blur1": {"sigma": 1.0}, "blur05": {"sigma": 0.5}}
+PRESETS: dict[str, dict[str, float]] = {"blur1": {"sigma": 1.0}, "blur05": {"sigma": 0.5}, "blur3": {"sigma": 3.0}}
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """Pastes boxes of other images of the batch, and mixes the labels by the pixels; twice, into half of the images.
 
 Yun et al. 2019, arXiv 1905.04899, with Beta(1, 1), which is uniform, and the numbers of the unlearnable literature. A
-label's share is that of the pixels that are really there: boxes at the border are cut. Draws are each image's own.
+label's share is that of the pixels that are really there: boxes at the border are cut. Draws are each image's own, as there;
+the paper draws once a batch. Partners come from the batch, as in the paper, and not from the whole set.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Blends images of a batch, and their labels by the same share; twice, each time half of the images.
 
-Zhang et al. 2018, arXiv 1710.09412, with Beta(1, 1), which is uniform, and the numbers of the unlearnable literature.
+Zhang et al. 2018, arXiv 1710.09412, with Beta(1, 1), which is uniform, and the numbers of the unlearnable literature. Draws
+are each image's own, where the paper draws once a batch; partners come from the batch, as in the paper.
 """
 
 from __future__ import annotations

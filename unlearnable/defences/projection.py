@@ -5,7 +5,8 @@ once, because to it the pattern is all there is; its K weight vectors span a spa
 image. Needs the release alone and seconds; removes patterns that are the same for a whole class, and hardly anything of
 per-image perturbations. The results stay floats, outside of 0 to 255 too; test images are not projected, as in the paper.
 Other than in the paper the mean image is kept whole: it tells no class, and without it test images, which have theirs, are
-strange to the network (peak 0.19 without it and 0.39 with it, on 1,200 clean images of CIFAR-10).
+strange to the network (peak 0.19 without it and 0.39 with it, on 1,200 clean images of CIFAR-10). And the victim is trained by
+the protocol, as under every countermeasure here, where the paper adds CutMix and strong augmentation (rows of their own).
 
 `linear_accuracy` is what the regression reaches on the images it was trained on: far above the clean arm's, it gives a
 protected set away (Zhu et al. 2024, arXiv 2312.08898). It takes 1,000 steps however few the images (the paper: 20 epochs of

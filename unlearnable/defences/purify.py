@@ -4,9 +4,17 @@ Yu et al. 2024, arXiv 2405.01460. Two stages. An autoencoder that may pass on fe
 lost over a class's images is what the label alone foretells, the bulk of a class-wise perturbation, and is subtracted. A
 second autoencoder, with more nats, rebuilds the images, and the victim trains on these. Needs no clean image.
 
-Where the paper trains a second decoder with an embedding for each class to predict what was lost, ours takes the class mean,
-so that a perturbation of each image's own is left to the second stage. The network is small, the price of a nat follows the
-rate instead of being fixed. The figures are a lower bound for what the method can do.
+A reduced form of the paper's method. What differs:
+- What was lost is foretold by its mean over a class, where the paper trains a second decoder on the code and an embedding of
+  the class (loss: |x - x'|^2 + |x - clip(x' + p)|^2 + 0.01 max(nats, target)). So what is each image's own is left to the
+  second stage alone. That decoder was tried, at 600 steps a stage, on 2,000 images of CIFAR-10 with a class-wise pattern of
+  4x4 blocks: it left 0.34 to 0.38 of the pattern where the mean leaves 0.21. The paper gives it 23,400 steps on a GPU.
+- The second stage hands on its rebuilt images at once; the paper first subtracts its second prediction too.
+- A code of 24 numbers for every 4x4 pixels from three convolutions, for a ResNet's; rates are nats a pixel, 0.1 and then 2,
+  where the paper's are 1 and 3 nats for each place of its code.
+- The price of a nat follows the rate instead of being fixed.
+- At least 1,500 steps a stage with a one-cycle rate up to 2e-3, for 60 epochs of Adam from 5e-3 with a cosine.
+The figures are a lower bound for what the method can do.
 """
 
 from __future__ import annotations

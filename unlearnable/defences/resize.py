@@ -13,7 +13,11 @@ from unlearnable.train import History
 CHEAP = True
 COST = 1.0
 WORDS = "resizing to {factor:.0%} and back"
-PRESETS: dict[str, dict[str, float]] = {"resize50": {"factor": 0.5}, "resize75": {"factor": 0.75}}
+PRESETS: dict[str, dict[str, float]] = {
+    "resize50": {"factor": 0.5},
+    "resize75": {"factor": 0.75},
+    "resize25": {"factor": 0.25},
+}
 
 
 @dataclass(frozen=True)

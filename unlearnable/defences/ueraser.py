@@ -5,7 +5,8 @@ shuffle of the channels and TrivialAugment; the gradient is that of the largest 
 ("UEraser-max"). The same pipeline is used whatever the poison: the published variant with JPEG is chosen by the attack's name.
 
 The plasma here sums octaves of bilinear noise, each twice as fine and `roughness` as strong as the one before, which has
-the spectrum of the diamond-square algorithm without its loop.
+the spectrum of the diamond-square algorithm without its loop; strengths are those for CIFAR-10 at every size (for ImageNet the
+paper takes brightness 0.3 to 1 and contrast roughness 0.1 to 0.7, and JPEG), and the ranges of TrivialAugment the wide ones.
 """
 
 from __future__ import annotations

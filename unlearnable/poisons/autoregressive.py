@@ -39,6 +39,7 @@ COST = "none"
 LEVEL = "sample"
 NEEDS_LABELS = True
 TRAINS = False
+BLIND = True
 PRESETS: dict[str, dict[str, object]] = {"ar": {}, "ar_linf": {"scaling": "max"}}
 
 _DROPPED = 4  # rows and columns at the start of a field, where it still looks like its Gaussian start

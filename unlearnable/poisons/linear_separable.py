@@ -34,6 +34,7 @@ COST = "none"
 LEVEL = "sample"
 NEEDS_LABELS = True
 TRAINS = False
+BLIND = True
 PRESETS: dict[str, dict[str, object]] = {"lsp": {}}
 
 _SEPARATION = 10.0  # half the side of the cube, make_classification's class_sep

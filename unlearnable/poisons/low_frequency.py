@@ -35,6 +35,7 @@ COST = "none"
 LEVEL = "class"
 NEEDS_LABELS = True
 TRAINS = False
+BLIND = True
 PRESETS: dict[str, dict[str, object]] = {
     "lf2": {"n": 2},
     "lf3": {"n": 3},

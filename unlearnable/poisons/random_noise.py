@@ -29,6 +29,7 @@ COST = "none"
 LEVEL = "sample"
 NEEDS_LABELS = False
 TRAINS = False
+BLIND = True
 PRESETS: dict[str, dict[str, object]] = {}
 
 

@@ -33,6 +33,7 @@ COST = "none"
 LEVEL = "class"
 NEEDS_LABELS = True
 TRAINS = False
+BLIND = True
 PRESETS: dict[str, dict[str, object]] = {
     "r1": {"count": 1},
     "r2": {"count": 2},

@@ -11,8 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+from unlearnable._containers import EXTENSIONS, ONLY_READ
 from unlearnable.errors import UsageError
 from unlearnable.sources import SPLIT_NAMES, Options, _schema, _sidecars, _tree, choose_split, one_class_error
+from unlearnable.sources._stamps import Stamp
 from unlearnable.types import Record, Skipped
 
 if TYPE_CHECKING:
@@ -41,6 +43,7 @@ class FilesSource:
         *,
         labels_from_file: bool = False,
         sidecars: Mapping[str, Sequence[str]] | None = None,
+        stamp: Callable[[str], Stamp] | None = None,
     ) -> None:
         self.spec, self.kind = spec, kind
         self.classes = classes
@@ -49,10 +52,15 @@ class FilesSource:
         self.fetch = fetch
         self.labels_from_file = labels_from_file  # a tree of images alone would lose such labels
         self.sidecars = sidecars or {}
+        self._stamp = stamp
 
     def read(self, record: Record) -> bytes:
         """The file's bytes. Raises ImageError when it has vanished or cannot be read."""
         return self.fetch(record.id)
+
+    def stamp(self, record: Record) -> Stamp | None:
+        """What changes when the file does."""
+        return self._stamp(record.id) if self._stamp else None
 
     def table(self, records: Sequence[Record], images: Sequence[bytes], names: Sequence[str]) -> pa.Table:
         """Columns image, label (when there are classes) and file_name, with `datasets` features."""
@@ -71,17 +79,20 @@ def arrange(
     options: Options,
     fetch: Callable[[str], bytes],
     given: Mapping[str, str] | None = None,
+    stamp: Callable[[str], Stamp] | None = None,
 ) -> FilesSource:
     """A source of these files, (path, bytes) in the order of the release.
 
-    given: labels by path, where the list itself has them. Raises UsageError when there is nothing to protect, or labels
-    are asked for that the paths do not give.
+    given: labels by path, where the list itself has them; stamp: path -> what changes when the file does. Raises
+    UsageError when there is nothing to protect, or labels are asked for that the paths do not give.
     """
     if options.image_column or options.label_column:
         what = "is a folder" if kind == "folder" else f"is read as a {kind} of files"
         raise UsageError("--image-column and --label-column name columns of a dataset.", f"{spec} {what}.")
     if not files:
-        raise UsageError(f"{spec} holds no images{_instead(skipped)}.", "Supported: JPEG, PNG, WebP, TIFF, BMP.")
+        raise UsageError(
+            f"{spec} holds no images{_instead(skipped)}.", f"Supported: {', '.join([*EXTENSIONS, *ONLY_READ])}."
+        )
     names = [name for name, _ in files]
     splits, depth = _splits(names)
     own = given is not None and options.labels == "auto"
@@ -110,6 +121,7 @@ def arrange(
         fetch,
         labels_from_file=own or options.labels not in ("auto", "folders", "none"),
         sidecars=sidecars,
+        stamp=stamp,
     )
 
 

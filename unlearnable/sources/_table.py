@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from unlearnable.errors import ImageError, UsageError
 from unlearnable.sources import Options, _columns, _pictures, _schema, choose_split
@@ -89,6 +89,11 @@ class TableSource:
         if data is not None:
             return bytes(data)
         return self._read_beside(record, path)
+
+    def stamp(self, record: Record) -> Any:
+        """What changes when the row's file does; None where nobody can say, as of images beside a table."""
+        found = getattr(self._splits[record.split], "stamp", None)
+        return found(record.index) if found else None
 
     def table(self, records: Sequence[Record], images: Sequence[bytes], names: Sequence[str]) -> pa.Table:
         """The rows of one split with new image bytes; every other column, their order and features as they were."""

@@ -10,13 +10,12 @@ from __future__ import annotations
 import csv
 import os
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 from unlearnable.errors import UsageError
 from unlearnable.sources import Options, _tree
 from unlearnable.sources._arrange import FilesSource, arrange
-from unlearnable.sources.folder import read_file
+from unlearnable.sources._stamps import Files
 from unlearnable.types import Skipped
 
 
@@ -53,7 +52,8 @@ def open(spec: str, options: Options) -> FilesSource:
             given[name] = label
     files, twins = _tree.without_twins(sorted(files))
     labels = given if path.suffix.lower() == ".csv" and given else None
-    return arrange(spec, "list", files, [*skipped, *twins], options, partial(read_file, root), labels)
+    fetch = Files(root, (name for name, _ in files))
+    return arrange(spec, "list", files, [*skipped, *twins], options, fetch, labels, fetch.stamp)
 
 
 def _judge(path: Path, name: str, line: int) -> tuple[str, int]:

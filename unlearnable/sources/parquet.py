@@ -15,7 +15,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from unlearnable.errors import UsageError
-from unlearnable.sources import SPLIT_NAMES, Options, _schema
+from unlearnable.sources import SPLIT_NAMES, Options, _schema, _stamps
 from unlearnable.sources._table import TableSource
 
 if TYPE_CHECKING:
@@ -45,10 +45,11 @@ def open(spec: str, options: Options) -> TableSource:
 class ParquetRows:
     """The rows of several files in a row. Threads may share it."""
 
-    def __init__(self, files: Sequence[Path]) -> None:
+    def __init__(self, files: Sequence[Path], seen: Sequence[_stamps.Stamp] = ()) -> None:
         self._groups: list[tuple[int, int]] = []  # (file, row group)
         counts: list[int] = []
         self._files, self._footers = list(files), []
+        self._seen = list(seen) or [_stamps.of(path) for path in files]
         self.schema: pa.Schema = None
         for number, path in enumerate(files):
             with _opened(path) as file:
@@ -69,7 +70,7 @@ class ParquetRows:
         return self._starts[-1]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return ParquetRows, (self._files,)  # another process opens the files itself
+        return ParquetRows, (self._files, self._seen)  # another process opens the files itself
 
     def take(self, rows: Sequence[int], columns: Sequence[str]) -> pa.Table:
         pa = _schema.arrow()
@@ -80,6 +81,10 @@ class ParquetRows:
             run = local == list(range(local[0], local[0] + len(local)))
             parts.append(group.slice(local[0], len(local)) if run else group.take(local))
         return pa.concat_tables(parts) if len(parts) != 1 else parts[0]
+
+    def stamp(self, row: int) -> _stamps.Stamp:
+        """What changes when the row's file does."""
+        return self._seen[self._groups[bisect.bisect_right(self._starts, row) - 1][0]]
 
     def batches(self, column: str) -> Iterator[pa.ChunkedArray]:
         for place in range(len(self._groups)):
@@ -98,6 +103,7 @@ class ParquetRows:
 
     def _read(self, place: int, columns: tuple[str, ...]) -> pa.Table:
         file_number, group = self._groups[place]
+        _stamps.require(self._files[file_number], self._seen[file_number])
         with _opened(self._files[file_number], self._footers[file_number]) as file:
             return file.read_row_group(group, columns=list(columns), use_threads=False)
 

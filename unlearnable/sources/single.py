@@ -8,13 +8,12 @@ average it out. A folder is better.
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 from unlearnable.errors import UsageError
 from unlearnable.sources import Options, _tree
 from unlearnable.sources._arrange import FilesSource, arrange
-from unlearnable.sources.folder import read_file
+from unlearnable.sources._stamps import Files
 
 _CLASSES = ("image", "others")  # a pattern by class needs a class that it is not
 
@@ -30,7 +29,8 @@ def open(spec: str, options: Options) -> FilesSource:
     if options.labels != "auto":
         raise UsageError(f"--labels is for many images; {spec} is one.", "Leave it out, or give the folder.")
     files = [(path.name, path.stat().st_size)]
-    source = arrange(spec, "single", files, [], options, partial(read_file, path.parent))
+    fetch = Files(path.parent, [path.name])
+    source = arrange(spec, "single", files, [], options, fetch, stamp=fetch.stamp)
     source.classes = _CLASSES
     source.records = [replace(record, label=0) for record in source.records]
     return source

@@ -16,8 +16,8 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, BinaryIO
 
-from unlearnable.errors import ImageError, IntegrityError, UsageError
-from unlearnable.sources import Options
+from unlearnable.errors import ImageError, UsageError
+from unlearnable.sources import Options, _stamps
 from unlearnable.sources._arrange import FilesSource, arrange
 from unlearnable.sources._gzip import GzipReader
 from unlearnable.sources._members import Member, sift
@@ -40,7 +40,7 @@ def open(spec: str, options: Options) -> FilesSource:
     members = [Member(member.name, member.size, member.trouble) for member in archive.index]
     files, at, skipped = sift(members, archive.head, sort=not archive.gzip)
     archive.at = at
-    return arrange(spec, "tar", files, skipped, options, archive.fetch)
+    return arrange(spec, "tar", files, skipped, options, archive.fetch, stamp=archive.stamp)
 
 
 @dataclass(frozen=True)
@@ -56,11 +56,11 @@ class Place:
 class Archive:
     """A tar file and the places of its members. Threads may share it; another process indexes it again."""
 
-    def __init__(self, path: Path, at: dict[str, int] | None = None) -> None:
+    def __init__(self, path: Path, at: dict[str, int] | None = None, seen: _stamps.Stamp | None = None) -> None:
         self.path = path
         self.at = at or {}
         try:
-            self._seen = _stamp(path)
+            self._seen = seen or _stamps.of(path)
             with path.open("rb") as file:
                 head = file.read(_HEAD)
         except OSError as why:
@@ -79,11 +79,15 @@ class Archive:
             raise UsageError(f"{path} cannot be read as a tar archive ({why}).", "Replace it by a whole copy.") from why
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Archive, (self.path, self.at)
+        return Archive, (self.path, self.at, self._seen)
 
     def __del__(self) -> None:
         if hasattr(self, "_stream"):
             self._stream.close()
+
+    def stamp(self, name: str) -> _stamps.Stamp:
+        del name  # a member changes with its archive
+        return self._seen
 
     def head(self, position: int) -> bytes:
         return self._read(self.index[position].start, min(_HEAD, self.index[position].size))
@@ -95,8 +99,7 @@ class Archive:
         """A member's bytes. Raises ImageError when they cannot be read, IntegrityError when the archive was changed."""
         place = self.index[self.at[name]]
         try:
-            if _stamp(self.path) != self._seen:
-                raise IntegrityError(f"{self.path} was changed while we ran.", "Repeat the command.")
+            _stamps.require(self.path, self._seen)
             data = self._read(place.start, place.size)
         except _FAILURES as why:
             raise ImageError(f"{name} cannot be read from the archive ({why}).", "Was it damaged or replaced?") from why
@@ -115,11 +118,6 @@ class Archive:
 
 
 _WAY = {"bzip2": "bunzip2 -k", "xz": "unxz -k", "zstd": "unzstd"}
-
-
-def _stamp(path: Path) -> tuple[int, int]:
-    found = path.stat()
-    return found.st_size, found.st_mtime_ns
 
 
 def _places(stream: BinaryIO) -> Iterator[Place]:

@@ -1,8 +1,9 @@
 """WebDataset shards: tar files whose members KEY.jpg, KEY.cls, KEY.json, KEY.txt are one sample.
 
-Named by a pattern, "shards/train-{0000..0063}.tar" or "shards/*.tar", or by a single tar whose first sample has one of
-these files beside its image. Labels come from .cls, else from the field label or cls of .json, else from .txt where its
-texts repeat; --label-column names another field or kind, --image-column one of several images (jpg, seg.png).
+Named by a pattern, "shards/train-{0000..0063}.tar" or "shards/*.tar", by a folder that holds nothing else, or by a single
+tar whose first sample has one of these files beside its image. Labels come from the field class_name of .json, which only
+our own releases are sure to have, else from .cls, else from the field label or cls of .json, else from .txt where its texts
+repeat; --label-column names another field or kind, --image-column one of several images (jpg, seg.png).
 Texts are kept, without fields that could show or tell an original; what else a sample holds is left out.
 """
 
@@ -22,6 +23,7 @@ from unlearnable.imageio import IMAGE_EXTENSIONS
 from unlearnable.sources import SPLIT_NAMES, Options, _columns, _schema, _sidecars, choose_split, tar
 from unlearnable.sources._members import Member, sift
 from unlearnable.sources._patterns import expanded, is_pattern
+from unlearnable.sources._stamps import Stamp
 from unlearnable.types import Record, Skipped
 
 if TYPE_CHECKING:
@@ -34,6 +36,9 @@ _PEEK = 8  # members that show whether a single tar holds samples
 
 def matches(spec: str) -> bool:
     path = Path(spec).expanduser()
+    if path.is_dir():
+        shards = _shards_in(path)
+        return bool(shards) and _holds_samples(shards[0])
     if not path.exists():
         return is_pattern(spec) and spec.lower().endswith((".tar", ".tar.gz", ".tgz"))
     return tar.matches(spec) and _holds_samples(path)
@@ -41,7 +46,8 @@ def matches(spec: str) -> bool:
 
 def open(spec: str, options: Options) -> SampleSource:
     """Indexes the shards. Raises UsageError when one is missing or damaged, or labels or images are not plain."""
-    paths = expanded(spec)
+    folder = Path(spec).expanduser()
+    paths = [path.resolve() for path in _shards_in(folder)] if folder.is_dir() else expanded(spec)
     root = Path(os.path.commonpath([path.parent for path in paths]))
     shards: dict[str, tar.Archive] = {}
     samples: list[Sample] = []
@@ -68,6 +74,12 @@ class Sample:
     shard: str
     image: str
     files: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        """The name in its shard, up to the first dot."""
+        folder, slash, file = self.image.rpartition("/")
+        return folder + slash + file.partition(".")[0]
 
 
 class SampleSource:
@@ -102,6 +114,11 @@ class SampleSource:
         """The stored image. Raises ImageError when it cannot be read."""
         sample = self.samples[record.id]
         return self._shards[sample.shard].fetch(sample.image)
+
+    def stamp(self, record: Record) -> Stamp:
+        """What changes when the shard does."""
+        sample = self.samples[record.id]
+        return self._shards[sample.shard].stamp(sample.image)
 
     def text(self, sample: Sample, kind: str) -> str | None:
         """What the sample says in .cls, .json or .txt; None where it has none. Raises UsageError when it is no text."""
@@ -185,9 +202,11 @@ def _labels(
 
 def _usual(source: SampleSource, samples: Sequence[Sample]) -> Iterator[str]:
     """Where labels usually stand, the most certain place first."""
+    first = next((sample for sample in samples if "json" in sample.files), None)
+    if first is not None and "cls" in first.files and isinstance(_value(source, first, "class_name"), str):
+        yield "class_name"
     if any("cls" in sample.files for sample in samples):
         yield "cls"
-    first = next((sample for sample in samples if "json" in sample.files), None)
     if first is not None:
         yield from (name for name in _LABEL_FIELDS if _value(source, first, name) is not None)
     texts = [source.text(sample, "txt") for sample in samples if "txt" in sample.files]
@@ -210,6 +229,12 @@ def _value(source: SampleSource, sample: Sample, name: str) -> Any:
 def _split_of(shard: str) -> str:
     words = [word for word in re.split(r"[^a-z]+", shard.lower()) if word in SPLIT_NAMES]
     return words[0] if len(words) == 1 else "train"
+
+
+def _shards_in(folder: Path) -> list[Path]:
+    """The archives in a folder that holds archives alone."""
+    entries = [entry for entry in sorted(folder.iterdir()) if not entry.name.startswith(".")]
+    return entries if all(entry.suffix == ".tar" and entry.is_file() for entry in entries) else []
 
 
 def _holds_samples(path: Path) -> bool:

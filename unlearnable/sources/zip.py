@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from unlearnable.errors import ImageError, UsageError
-from unlearnable.sources import Options
+from unlearnable.sources import Options, _stamps
 from unlearnable.sources._arrange import FilesSource, arrange
 from unlearnable.sources._members import Member, sift
 
@@ -34,31 +34,38 @@ def open(spec: str, options: Options) -> FilesSource:
     members = [Member(_name(info), info.file_size, _trouble(info)) for info in archive.infos]
     files, at, skipped = sift(members, archive.head)
     archive.at = at
-    return arrange(spec, "zip", files, skipped, options, archive.fetch)
+    return arrange(spec, "zip", files, skipped, options, archive.fetch, stamp=archive.stamp)
 
 
 class Archive:
     """An open zip file. Threads may share it; another process opens it again."""
 
-    def __init__(self, path: Path, at: dict[str, int] | None = None) -> None:
+    def __init__(self, path: Path, at: dict[str, int] | None = None, seen: _stamps.Stamp | None = None) -> None:
         self.path = path
         self.at = at or {}
         try:
+            self._seen = seen or _stamps.of(path)
             self._zip = zipfile.ZipFile(path)
         except (*_FAILURES, LookupError) as why:
             raise UsageError(f"{path} cannot be read as a zip archive ({why}).", "Replace it by a whole copy.") from why
         self.infos = [info for info in self._zip.infolist() if not info.is_dir()]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Archive, (self.path, self.at)
+        return Archive, (self.path, self.at, self._seen)
+
+    def stamp(self, name: str) -> _stamps.Stamp:
+        del name  # a member changes with its archive
+        return self._seen
 
     def head(self, position: int) -> bytes:
         with self._zip.open(self.infos[position]) as member:
             return member.read(_HEAD)
 
     def fetch(self, name: str) -> bytes:
-        """A member's bytes, its checksum tested. Raises ImageError when they are damaged."""
+        """A member's bytes, its checksum tested. Raises ImageError when they are damaged, IntegrityError when the archive
+        was changed."""
         try:
+            _stamps.require(self.path, self._seen)
             return self._zip.read(self.infos[self.at[name]])
         except _FAILURES as why:
             raise ImageError(f"{name} cannot be read from the archive ({why}).", "Was it damaged or replaced?") from why

@@ -14,7 +14,6 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import torch
-import torchvision
 
 from unlearnable import cache, registry
 from unlearnable import params as parameters
@@ -54,7 +53,9 @@ class Cells:
 def names(plan: Plan, evidence: Evidence, cells: Sequence[Cell], device: torch.device) -> dict[Cell, str]:
     """The digest of every cell."""
     arms = {arm: cache.digest(images) for arm, images in evidence.arms.items()}
-    held = cache.digest(evidence.labels, *evidence.test, *(evidence.select or ()))
+    held = cache.digest(evidence.labels, *evidence.test, *(evidence.select or ()), *(evidence.whole or ()))
+    import torchvision  # here: it takes seconds and 180 MB, and only who verifies needs it
+
     versions = [__version__, torch.__version__, torchvision.__version__, device.type]
     weights = {victim: _weights(victim) for victim in plan.victims}
     used = {name: [module, parameters.as_dict(values)] for name, module, values in plan.against}

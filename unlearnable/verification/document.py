@@ -19,12 +19,13 @@ Histories = Mapping[Cell, History]
 
 def report(plan: Plan, evidence: Evidence, histories: Histories, device: torch.device) -> dict[str, Any]:
     """Histories of every cell -> the document of `verify --json`. The first victim's arms are the headline."""
-    test_images = len(evidence.test[1])
-    tables = {registry.network(name).shown: _table(plan, histories, name, test_images) for name in plan.victims}
+    test_images, whole_images = len(evidence.test[1]), len(evidence.whole[1]) if evidence.whole else 0
+    tables = {
+        registry.network(name).shown: _table(plan, histories, name, test_images, whole_images) for name in plan.victims
+    }
     first = next(iter(tables.values()))
     arms, against = first["arms"], first["against"]
-    counts = torch.bincount(evidence.test[1], minlength=evidence.classes)
-    chance = counts.max().item() / counts.sum().item()  # always naming the commonest class
+    chance = _chance(evidence)
     twice = duplicates(evidence)
     raised = checks.flags(
         arms=arms,
@@ -54,9 +55,21 @@ def report(plan: Plan, evidence: Evidence, histories: Histories, device: torch.d
     return document | ({"diagnosis": diagnose.diagnosis(plan, evidence, histories)} if plan.diagnose else {})
 
 
+def _chance(evidence: Evidence) -> float:
+    """Of always naming the commonest class; of naming any, where the test images are of the protected classes alone."""
+    if evidence.whole:
+        return 1 / evidence.classes
+    counts = torch.bincount(evidence.test[1], minlength=evidence.classes)
+    return counts.max().item() / counts.sum().item()
+
+
 def protocol(plan: Plan, evidence: Evidence, device: torch.device) -> dict[str, Any]:
     """What is trained on what, before any figure is known."""
     recipe = plan.recipe
+    beside = {"noise_levels": evidence.noise_levels} if evidence.noise_levels is not None else {}
+    if evidence.whole:
+        protected = len(torch.unique(evidence.test[1]))
+        beside |= {"protected_classes": protected, "test_images_of_all_classes": len(evidence.whole[1])}
     return {
         "name": plan.protocol,
         "victim": registry.network(plan.victim).shown,
@@ -71,17 +84,18 @@ def protocol(plan: Plan, evidence: Evidence, device: torch.device) -> dict[str, 
         "test_set": evidence.test_set,
         "classes": evidence.classes,
         "device": device.type,
-    } | ({} if evidence.noise_levels is None else {"noise_levels": evidence.noise_levels})
+    } | beside
 
 
-def _table(plan: Plan, histories: Histories, victim: str, test_images: int) -> dict[str, Any]:
+def _table(plan: Plan, histories: Histories, victim: str, test_images: int, whole_images: int) -> dict[str, Any]:
     """One victim: its arms, the countermeasures against it, and what follows from them."""
 
     def over_seeds(name: str, which: str) -> dict[str, Any]:
         runs = [histories[Cell(victim, name, which, seed)] for seed in plan.seeds]
         beside = runs[0].figures if name != NONE else {}  # of plain trainings only a diagnosis asks more
-        figures = {key: measure.stat([run.figures[key] for run in runs]) for key in beside}
-        return measure.arm(runs, test_images) | ({"figures": figures} if figures else {})
+        named = [key for key in beside if not key.startswith(measure.ALL_CLASSES)]
+        figures = {key: measure.stat([run.figures[key] for run in runs]) for key in named}
+        return measure.arm(runs, test_images, whole_images) | ({"figures": figures} if figures else {})
 
     arms = {which: over_seeds(NONE, which) for which in ARMS}
     against = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -32,6 +32,7 @@ class Evidence:
 
     `test_set` says where the test images come from; `surrogate` names the network of crafting, if there was one. select:
     clean images like the test's and apart from it, to choose an epoch by. noise_levels: of the noise arm, where known.
+    whole: where some classes alone are protected, test images of all classes; `test` then holds those of the protected ones.
     """
 
     arms: dict[str, Tensor]
@@ -43,6 +44,7 @@ class Evidence:
     pseudo_labels: bool = False
     select: tuple[Tensor, Tensor] | None = None
     noise_levels: int | None = None
+    whole: tuple[Tensor, Tensor] | None = None
 
     @property
     def side(self) -> int:
@@ -60,10 +62,12 @@ def collect(
     surrogate: str | None,
     labeller: Labeller | None,
     noise_levels: int | None = None,
+    protected: Collection[int] | None = None,
 ) -> Evidence:
     """Reads the shipped bytes of (at most the protocol's number of) training records back and makes the other arms.
 
-    Only images that shipped are in any arm, so that all three hold the same pictures. Raises UsageError when none did.
+    Only images that shipped are in any arm, so that all three hold the same pictures. protected: the labels that are, None
+    for all. Raises UsageError when no image shipped, or none to test on is of a protected class.
     """
     most_train, most_test = most_images(protocol)
     train = looks.pick(evenly(parts.train, most_train))
@@ -72,29 +76,41 @@ def collect(
     side = looks.images.shape[-1]
     position = {record.id: i for i, record in enumerate(train.records)}
     kept: list[int] = []
-    protected, noise = [], []
+    copies, noise = [], []
     for record, data in shipped(train.records):
         try:
             noise.append(imageio.trainer_view(imageio.decode(noisy(record), record.id).pixels, side))
         except ImageError:  # changed since it was first read: out of every arm, as in the release
             continue
-        protected.append(imageio.trainer_view(imageio.decode(data, record.id).pixels, side))
+        copies.append(imageio.trainer_view(imageio.decode(data, record.id).pixels, side))
         kept.append(position[record.id])
     if not kept:
         raise UsageError("No image of the training part is in the release, so nothing can be verified.")
     clean = train.pick(kept)
-    arms = {"clean": clean.images, "noise": to_tensor(noise, side), "protected": to_tensor(protected, side)}
+    arms = {"clean": clean.images, "noise": to_tensor(noise, side), "protected": to_tensor(copies, side)}
+    whole = (test.images, labels_of(test, labeller))
+    asked = whole if protected is None else _of(protected, whole)
     return Evidence(
         arms,
         labels_of(clean, labeller),
-        (test.images, labels_of(test, labeller)),
+        asked,
         classes,
         parts.how,
         surrogate,
         labeller is not None,
         (select.images, labels_of(select, labeller)) if len(select) else None,
         noise_levels,
+        None if protected is None else whole,
     )
+
+
+def _of(wanted: Collection[int], test: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """The test images of these labels."""
+    images, labels = test
+    chosen = torch.isin(labels, torch.tensor(sorted(wanted)))
+    if not chosen.any():
+        raise UsageError("No image to test on is of a protected class.", "Hold some out in a split of their own.")
+    return images[chosen], labels[chosen]
 
 
 def relabelled(evidence: Evidence, labeller: Labeller) -> Evidence:

@@ -15,6 +15,7 @@ from unlearnable.train import History
 HALF_LOSS = (
     0.5  # "epochs until the training loss is below 0.5": the literature's proxy for how fast a poison is learned
 )
+ALL_CLASSES = "all_classes_"  # figures of a training that is tested on protected classes and on all
 # Two-sided 95 % quantiles of Student's t for 1, 2, ... degrees of freedom; 1.96 from there on would flatter few seeds
 _T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
 
@@ -33,8 +34,11 @@ def measured(runs: Sequence[float], test_images: int) -> dict[str, Any]:
     return found | {"interval": {"low": low, "high": high}}
 
 
-def arm(histories: Sequence[History], test_images: int) -> dict[str, Any]:
-    """Peak, final and honestly selected test accuracy and epochs to half loss over seeds, with the curves they come from."""
+def arm(histories: Sequence[History], test_images: int, whole_images: int = 0) -> dict[str, Any]:
+    """Peak, final and honestly selected test accuracy and epochs to half loss over seeds, with the curves they come from.
+
+    whole_images: test images of all classes, where the accuracies are those on the protected ones; adds `all_classes`.
+    """
     halves = [history.epochs_to(HALF_LOSS) for history in histories]
     reached = [epoch for epoch in halves if epoch is not None]
     chosen = [history.selected for history in histories if history.selected is not None]
@@ -52,7 +56,12 @@ def arm(histories: Sequence[History], test_images: int) -> dict[str, Any]:
             "runs": halves,
         },
         "curves": curves | ({"select_accuracy": [history.select for history in histories]} if chosen else {}),
-    }
+    } | ({"all_classes": _over_all(histories, whole_images)} if whole_images else {})
+
+
+def _over_all(histories: Sequence[History], whole_images: int) -> dict[str, Any]:
+    peaks, finals = ([history.figures[f"{ALL_CLASSES}{what}"] for history in histories] for what in ("peak", "final"))
+    return {"peak": measured(peaks, whole_images), "final": stat(finals)}
 
 
 def differ(one: Sequence[float], other: Sequence[float], test_images: int) -> bool:
@@ -138,9 +147,15 @@ def within_noise(arms: dict[str, Any], against: dict[str, Any], test_images: int
 def verdict(arms: dict[str, Any], chance: float, test_images: int) -> str:
     """A sentence or two that an owner understands. Countermeasures and flags are told apart from it: not all are public."""
     clean, protected = arms["clean"]["peak"], arms["protected"]["peak"]
+    whole = {name: arms[name].get("all_classes") for name in ("clean", "protected")}
+    where = " on the protected classes" if whole["clean"] else ""
     words = (
-        f"A network trained on this release peaked at {protected['mean']:.0%} "
+        f"A network trained on this release peaked at {protected['mean']:.0%}{where} "
         f"(clean: {clean['mean']:.0%}; guessing: {chance:.0%})."
     )
-    same = not differ(clean["runs"], protected["runs"], test_images)
-    return words + (" Against the clean images that is no difference beyond noise." if same else "")
+    if not differ(clean["runs"], protected["runs"], test_images):
+        words += " Against the clean images that is no difference beyond noise."
+    if whole["clean"] and whole["protected"]:
+        before, after = (whole[name]["peak"]["mean"] for name in ("clean", "protected"))
+        words += f" Over all classes it peaked at {after:.0%} (clean: {before:.0%})."
+    return words

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from unlearnable import registry
 from unlearnable.defences._job import Job
@@ -61,13 +62,16 @@ def run(
 def _job(
     plan: Plan, evidence: Evidence, cell: Cell, device: torch.device, on_epoch: Callable[[int, History], None]
 ) -> Job:
-    select = evidence.select
+    def here(pair: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor] | None:
+        return (pair[0].to(device), pair[1].to(device)) if pair else None
+
     return Job(
         images=evidence.arms[cell.arm].to(device),
         labels=evidence.labels.to(device),
         clean=evidence.arms["clean"].to(device),
         test=(evidence.test[0].to(device), evidence.test[1].to(device)),
-        select=(select[0].to(device), select[1].to(device)) if select else None,
+        select=here(evidence.select),
+        whole=here(evidence.whole),
         classes=evidence.classes,
         victim=cell.victim,
         recipe=plan.recipe_of(cell.victim),

@@ -1,0 +1,58 @@
+"""Done-marks: what says that a shard is finished, with everything that was measured of it. One JSON file a shard."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from release.rows import Row
+from unlearnable.errors import IntegrityError
+from unlearnable.types import Skipped
+
+
+def write(
+    mark: Path, staging: Path, rows: Sequence[Row], skipped: Sequence[Skipped], passed: Sequence[str], stamp: str
+) -> None:
+    """The shard's files are on the disk before the mark that vouches for them by their digests."""
+    files = {path: _digest(staging / path, durable=True) for path in {row.path for row in rows} | {*passed}}
+    body = {"files": files, "rows": [asdict(row) for row in rows], "skipped": [asdict(item) for item in skipped]}
+    body |= {"passed": list(passed), "stamp": stamp}
+    partial = mark.with_suffix(".partial")
+    with partial.open("w", encoding="utf-8") as file:
+        json.dump(body, file, ensure_ascii=True, sort_keys=True)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(mark)
+
+
+def is_done(mark: Path, staging: Path, stamp: str) -> bool:
+    """Whether a shard was finished of the same originals, and its files are still what they were: a machine that lost
+    power may have lost them."""
+    if not mark.exists():
+        return False
+    body = json.loads(mark.read_text(encoding="utf-8"))
+    files: dict[str, str] = body["files"]
+    return body.get("stamp") == stamp and all(
+        (staging / path).is_file() and _digest(staging / path) == digest for path, digest in files.items()
+    )
+
+
+def read(mark: Path) -> tuple[list[Row], list[Skipped], list[str]]:
+    """Rows, what was left out, and the sidecars that were copied. Raises IntegrityError where the mark is damaged."""
+    try:
+        body = json.loads(mark.read_text(encoding="utf-8"))
+        skipped = [Skipped(**item) for item in body["skipped"]]
+        return [Row(**row) for row in body["rows"]], skipped, body.get("passed", [])
+    except (ValueError, TypeError, KeyError) as why:
+        raise IntegrityError(f"{mark} is damaged ({why}).", "Remove it: its shard will be written again.") from why
+
+
+def _digest(path: Path, durable: bool = False) -> str:
+    with path.open("rb") as file:
+        if durable:
+            os.fsync(file.fileno())
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,117 @@
+"""A torchvision network and its weights: resnet18@weights.pt, or @hf://OWNER/NAME/FILE.safetensors.
+
+Weights are read as tensors alone; pickled code is never run. A state dict of one of this project's own victims is known by its
+keys ("mean", "std" and "head.weight": normalisation is inside). Any other must fit torchvision's network to the last tensor,
+its last layer included, and is shown pictures with ImageNet's normalisation unless --normalise says otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from unlearnable import nets, registry
+from unlearnable.errors import UsageError
+from unlearnable.nets import _weights
+from unlearnable.tracing.answers import WEIGHTS, Answers, Names, White
+from unlearnable.tracing.models import Seen
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    shown: str
+    logits: Callable[[Tensor], Tensor]  # of uint8 images
+    names: Names
+    white: White | None
+    gives: str = WEIGHTS
+
+    def ask(self, images: Tensor) -> Answers:
+        return self.names.answers(self.logits(images).float().softmax(1))
+
+
+def matches(spec: str) -> bool:
+    name, at, _ = spec.partition("@")
+    return bool(at) and not name.startswith(("timm:", "http://", "https://"))
+
+
+def open_model(spec: str, names: Names, seen: Seen) -> Checkpoint:
+    name, _, weights = spec.removeprefix("frozen:").partition("@")
+    asked = registry.Net(name, weights)
+    if registry.network(name).name in registry.names("nets") and registry.is_file(weights):
+        state = _weights.read(
+            Path(weights).expanduser()
+        )  # victims of networks that are not torchvision's have weights too
+    else:
+        registry.require_network(spec)
+        state = _weights.get(asked)
+    if {"mean", "std", "head.weight"} <= state.keys():  # normalisation is inside
+        net, default = _own(asked, state, seen.size or seen.native), "none"
+    else:
+        net, default = _torchvision(asked, state), "imagenet"
+    return of_module(spec, asked.shown, net.eval(), names, seen, default)
+
+
+def of_module(spec: str, shown: str, net: nn.Module, names: Names, seen: Seen, default: str) -> Checkpoint:
+    """A checkpoint of any network whose last linear layer gives its logits."""
+    layers = [part for part in net.modules() if isinstance(part, nn.Linear)]
+    if not layers:
+        raise UsageError(f"{spec} has no linear last layer, so what it has learned cannot be read.", "Use TorchScript.")
+    last = layers[-1]
+    columns = names.columns(last.out_features)
+    kept: list[Tensor] = []
+    last.register_forward_pre_hook(lambda module, inputs: kept.append(inputs[0].detach()))
+
+    @torch.no_grad()
+    def logits(images: Tensor) -> Tensor:
+        kept.clear()
+        out: Tensor = net(seen.prepared(images, default))
+        return out
+
+    def features(images: Tensor) -> Tensor:
+        parts = []
+        for part in torch.split(images, 256):
+            logits(part)
+            parts.append(kept[-1].flatten(1).double())
+        return torch.cat(parts)
+
+    known = (columns >= 0).nonzero()[:, 0]
+    rows = tuple(columns[known].tolist())
+    return Checkpoint(shown, logits, names, White(features, last.weight.detach().double()[known], rows))
+
+
+def _own(asked: registry.Net, state: dict[str, Tensor], size: int) -> nn.Module:
+    net = nets.create(asked.name, len(state["head.weight"]), size, seed=0, weights=False)
+    try:
+        net.load_state_dict(state)
+    except RuntimeError as why:
+        raise _misfit(asked, why) from why
+    return net
+
+
+def _torchvision(asked: registry.Net, state: dict[str, Tensor]) -> nn.Module:
+    from torchvision import models
+
+    heads = [key for key, value in state.items() if value.ndim == 2]
+    if not heads:
+        raise UsageError(f"{asked.shown} has no last layer: a whole classification network is needed.")
+    if asked.name not in models.list_models(module=models):
+        raise UsageError(f"{asked.shown} is neither torchvision's nor saved by this program.")
+    options = {"aux_logits": False, "init_weights": True} if asked.name in ("googlenet", "inception_v3") else {}
+    net: nn.Module = models.get_model(asked.name, weights=None, num_classes=len(state[heads[-1]]), **options)
+    try:
+        net.load_state_dict(state)
+    except RuntimeError as why:
+        raise _misfit(asked, why) from why
+    return net
+
+
+def _misfit(asked: registry.Net, why: RuntimeError) -> UsageError:
+    first = str(why).splitlines()[1].strip() if "\n" in str(why) else str(why)
+    return UsageError(
+        f"{Path(asked.weights).name} does not fit {asked.name}: {first}",
+        "Name its own network, or save it as TorchScript and give that file.",
+    )
