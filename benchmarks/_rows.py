@@ -87,10 +87,14 @@ ENTF = {
     "paper": {"epochs": 30, "steps": 100},
     "reduced_paper": "30 epochs of adversarial training, 100 steps",
 }
-FUNCTIONAL = {"mini": {"steps": 60, "rate": 0.0017}, "reduced": "60 steps of 0.0017"}
+FUNCTIONAL = {"mini": {"steps": 15, "rate": 0.0067}, "reduced": "15 steps of 0.0067"}
+TOWARD = {"mini": {"steps": 60, "rate": 0.0017, "targeted": True}, "paper": {"targeted": True}}
+TOWARD_NOTE = "toward another class, the other reading of the paper; not counted in the correlations"
 MINI_NET = "tiny"
 SHAPE = {"scaling": "shape"}
-SHAPE_NOTE = "the other scaling: waves as they are, a root mean square of 2 to 3 levels; not counted in the correlations"
+SHAPE_NOTE = (
+    "the other scaling: waves as they are, a root mean square of 2 to 3 levels; not counted in the correlations"
+)
 LF_NOTE = "scaling to the budget not stated in the paper: sign, chosen because what it leaves agrees with the paper"
 RN_NOTE = "miniature: 12 epochs are too few to find noise of single pixels, the loss stays that of the clean images"
 M10_NOTE = "step not stated in the paper: the budget over the steps here"
@@ -134,6 +138,9 @@ ROWS = (
     Row("FC", "fc", 87.09, 86.93, 59.64, **FUNCTIONAL),
     Row("FCS", "fcs", 83.82, 83.37, 84.52, **FUNCTIONAL),
     Row("FCSD", "fcsd", 80.31, 80.00, 91.13, **FUNCTIONAL),
+    Row(
+        "FC-targeted", "fc", 87.09, 86.93, 59.64, reduced="60 steps of 0.0017", note=TOWARD_NOTE, variant=True, **TOWARD
+    ),
     Row("HYPO", "hypo", None, 70.38, source="APBench; Image Shortcut Squeezing has 71.54"),
     Row("SEP", "sep", None, 3.85, source="Image Shortcut Squeezing", **SEP),
     Row("REM", "rem", None, 25.44, source="Image Shortcut Squeezing; APBench's 17.47 is another algorithm", **REM),
