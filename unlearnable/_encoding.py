@@ -12,6 +12,7 @@ from PIL import Image, PngImagePlugin
 
 from unlearnable import _deep, _exif, _inks, _xmp
 from unlearnable._picture import Picture
+from unlearnable._views import IN_MEMORY
 from unlearnable.types import Pixels
 
 _MODES = ("L", "LA", "RGB", "RGBA")  # by channels
@@ -59,8 +60,8 @@ def image(pixels: Pixels | Iterable[Pixels], like: Picture, container: str) -> I
     """pixels: (H, W, C), or strips of the height of `like`."""
     if like.inks is not None and container in ("JPEG", "TIFF"):
         return Image.fromarray(_inks.written(like.inks, together(pixels)), "CMYK")
-    if isinstance(pixels, np.ndarray):
-        return _strip(pixels)
+    if isinstance(pixels, np.ndarray) or like.pixels.nbytes <= IN_MEMORY:
+        return _strip(together(pixels))
     height, width, channels = like.pixels.shape
     whole = Image.new(_MODES[channels - 1], (width, height), None)
     top = 0

@@ -1,4 +1,4 @@
-"""Functional adversarial noise: colours change, pixels move, noise is added. Untargeted, a strong attack but a weak poison.
+"""Functional adversarial noise: colours change, pixels move, noise is added. A strong attack, a weak poison.
 
 Every image learns a function, by Adam on a network's logit margin and on the function's roughness. Its parts, in order:
 c moves every colour by what a grid of 16x32x32 nodes over CIELUV says there ("Functional Adversarial Attacks", Laidlaw and
