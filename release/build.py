@@ -20,7 +20,9 @@ from typing import TYPE_CHECKING, Any
 from release import engines, formats, sidecars
 from release.formats import Item, Placed, Shard
 from release.marks import is_done as _is_done
+from release.marks import leftovers as _leftovers
 from release.marks import read as _read_mark
+from release.marks import withdraw as _withdraw
 from release.marks import write as _write_mark
 from release.room import Room
 from release.rows import Built, Row, Settings
@@ -123,6 +125,7 @@ class Work:
         stamp = formats.stamp(self.source, shard)
         if _is_done(self.mark(shard), self.staging, stamp):
             return
+        _withdraw(self.mark(shard), self.staging)
         write = formats.load(self.settings.layout).write
         made, lost = build_shard(self, shard, write, spread, room or Room())
         written = [row.id for row in made]
@@ -150,7 +153,7 @@ def build(
     work = Work(source, perturb, settings, staging, marks, kept, apart)
     staging.mkdir(exist_ok=True)
     marks.mkdir(parents=True, exist_ok=True, mode=0o700)
-    for leftover in staging.rglob(".partial-*"):  # of a run that was killed
+    for leftover in _leftovers(staging, marks):
         leftover.unlink()
     shards = work.shards()
     found: dict[int, tuple[list[Row], list[Skipped], list[str]]] = {}
@@ -158,7 +161,7 @@ def build(
     with closing(engines.load(engine).run(work, shards)) as finished:
         for shard in finished:
             rows, skipped, _ = found[shard.index] = _read_mark(work.mark(shard))
-            done, failed = done + len(rows) + len(skipped), failed + sum(item.image for item in skipped)
+            done, failed = done + len(shard.records), failed + sum(item.image for item in skipped)
             tell(done, len(source.records) + len(source.skipped), failed)
     parts = [found[shard.index] for shard in shards]
     return Built(

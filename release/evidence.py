@@ -33,6 +33,7 @@ from unlearnable.version import __version__
 PREDICATE = "https://unlearnable/trace/v1"  # a name, as in-toto allows; nothing is served there
 SCHEMA_VERSION = 1
 ENVELOPE, ANSWERS, PAGE = "evidence.json", "answers.csv", "report.html"
+_NONCE = 32  # bytes
 COLUMNS = ("test", "shown", "picture_sha256", "wanted", "answer", "score")
 
 Row = tuple[str, str, str, int, int, float]
@@ -101,13 +102,13 @@ def read(envelope: bytes, answers: bytes, manifest: bytes, public_pem: bytes) ->
         statement = json.loads(opened.payload)
         said: dict[str, Any] = statement["predicate"]
         kind, nonce = statement["predicateType"], bytes.fromhex(said["nonce"])
-        published = json.loads(manifest)["trace_commitment"]["sha256"]
+        published, opens = json.loads(manifest)["trace_commitment"]["sha256"], commitment(said["plan"], nonce)
     except (exceptions.Error, ValueError, KeyError, TypeError, AttributeError, RecursionError) as why:
         raise IntegrityError(f"The evidence does not hold a signature by this key ({type(why).__name__}).") from why
     for holds, what in (
         (kind == PREDICATE, "It is no evidence of a trace"),
         (hashlib.sha256(manifest).hexdigest() == said["manifest_sha256"], "It is about another release"),
-        (commitment(said["plan"], nonce) == published, "Its plan is not what the release committed to"),
+        (opens == published, "Its plan is not what the release committed to"),
         (hashlib.sha256(answers).hexdigest() == said["answers_sha256"], f"{ANSWERS} is not what was signed"),
     ):
         if not holds:
@@ -116,7 +117,12 @@ def read(envelope: bytes, answers: bytes, manifest: bytes, public_pem: bytes) ->
 
 
 def commitment(plan: Mapping[str, Any], nonce: bytes) -> str:
-    """SHA-256 of the nonce and the canonical JSON of the plan: what the manifest published before anything was asked."""
+    """SHA-256 of the nonce and the canonical JSON of the plan: what the manifest published before anything was asked.
+
+    Raises ValueError for a nonce of another length than 32 bytes: where it ends must not be open to choice.
+    """
+    if len(nonce) != _NONCE:
+        raise ValueError(f"a nonce is {_NONCE} bytes, not {len(nonce)}")
     text = json.dumps(plan, sort_keys=True, ensure_ascii=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(nonce + text.encode("ascii")).hexdigest()
 

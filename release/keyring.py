@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import getpass
 import json
-import logging
 import os
 import secrets
 import sys
@@ -29,6 +28,7 @@ from securesystemslib.signer import CryptoSigner  # type: ignore[attr-defined]  
 from release import layout, sign
 from release.manifest import utc_now
 from unlearnable.errors import UsageError, disk_error
+from unlearnable.types import Tell
 
 FOLDER, PASSPHRASE = "UNLEARNABLE_CONFIG", "UNLEARNABLE_PASSPHRASE"
 FILE = "keys.json"
@@ -113,27 +113,34 @@ def find(fingerprint: str) -> Ring | None:
     return next((ring for ring in [*([there] if there else []), *retired()] if ring.fingerprint == fingerprint), None)
 
 
-def require() -> Ring:
+def require(tell: Tell = lambda what, done, of, failed=0: None) -> Ring:
     """The keys in use, made now where there are none; a sentence then says where they are."""
     there = current()
-    if there is None:
-        there = new(os.environ.get(PASSPHRASE))
-        logging.getLogger("unlearnable").warning(
-            "Your keys were made: %s. Keep a copy of that file in a safe place: nobody can make it again.", there.path
-        )
-    return there
+    if there is not None:
+        return there
+    try:
+        made = new(os.environ.get(PASSPHRASE))
+    except UsageError:
+        if (there := current()) is None:  # else another run, begun at the same moment, has made them
+            raise
+        return there
+    tell(
+        f"keys: yours were made, {made.path}. Keep a copy of that file in a safe place: nobody can make it again", 0, 0
+    )
+    return made
 
 
 def new(passphrase: str | None) -> Ring:
     """Draws a signing key and a root secret. Raises UsageError where there are keys already."""
     path = folder() / FILE
-    root, seed = secrets.token_bytes(_BYTES), secrets.token_bytes(_BYTES)
-    public = sign.public_pem(sign.from_seed(seed))
-    document = {"schema_version": 1, "created": utc_now(), "public_key": public.decode("ascii")}
+    partial = _beside(path)
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path.parent.chmod(0o700)
-        sign.write_new(path, _spelled(document | _kept(root + seed, public, passphrase)), 0o600)
+        sign.write_new(partial, _drawn(passphrase), 0o600)
+        try:
+            _place(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
     except FileExistsError as why:
         hint = "See them: unlearnable key show. New ones in their place: unlearnable key rotate."
         raise UsageError(f"There are keys already: {path}.", hint) from why
@@ -143,12 +150,18 @@ def new(passphrase: str | None) -> Ring:
 
 
 def rotate(passphrase: str | None) -> tuple[Ring, Ring]:
-    """Puts new keys in the place of those in use; the old and the new ones. The old file is kept beside."""
+    """Puts new keys in the place of those in use; the old and the new ones. The old ones are kept beside, before all else."""
     old = current()
     if old is None:
         raise UsageError(f"There are no keys in {folder()} yet.", "Make them: unlearnable key new.")
-    old.path.rename(folder() / f"retired-{old.fingerprint[:16]}.json")
-    return old, new(passphrase)
+    retired, kept = folder() / f"retired-{old.fingerprint[:16]}.json", _spelled(old._kept)
+    try:
+        if not (retired.exists() and retired.read_bytes() == kept):  # else a rotation was cut short here
+            sign.write_new(retired, kept, 0o600)
+        _replace(old, _drawn(passphrase))
+    except OSError as why:
+        raise disk_error(why, old.path) from why
+    return old, _read(old.path)
 
 
 def change_passphrase(ring: Ring, passphrase: str | None) -> Ring:
@@ -156,11 +169,8 @@ def change_passphrase(ring: Ring, passphrase: str | None) -> Ring:
     opened = ring.secrets()
     plain = opened.root + opened.seed
     document = {"schema_version": 1, "created": ring.created, "public_key": ring.public_pem.decode("ascii")}
-    partial = ring.path.with_name(f".{ring.path.name}.new")
     try:
-        partial.unlink(missing_ok=True)
-        sign.write_new(partial, _spelled(document | _kept(plain, ring.public_pem, passphrase)), 0o600)
-        partial.replace(ring.path)
+        _replace(ring, _spelled(document | _kept(plain, ring.public_pem, passphrase)))
     except OSError as why:
         raise disk_error(why, ring.path) from why
     return _read(ring.path)
@@ -196,6 +206,40 @@ def _read(path: Path) -> Ring:
 
 def _damaged(path: Path, why: object) -> UsageError:
     return UsageError(f"{path} cannot be read as your keys ({why}).", "Bring it back from your copy.")
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.new")
+
+
+def _place(partial: Path, path: Path) -> None:
+    """Gives a whole file its name, unless that is taken: who reads it meanwhile finds all of it or nothing."""
+    try:
+        os.link(partial, path)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without links
+        sign.write_new(path, partial.read_bytes(), 0o600)
+
+
+def _replace(ring: Ring, document: bytes) -> None:
+    """Puts other keys in the place of `ring`: the old file or the new one is there, never half."""
+    partial = _beside(ring.path)
+    sign.write_new(partial, document, 0o600)
+    try:
+        if _read(ring.path).fingerprint != ring.fingerprint:
+            raise UsageError(f"{ring.path} was changed by another run just now.", "See it: unlearnable key show.")
+        partial.replace(ring.path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _drawn(passphrase: str | None) -> bytes:
+    """A new signing key and root secret, as their file."""
+    root, seed = secrets.token_bytes(_BYTES), secrets.token_bytes(_BYTES)
+    public = sign.public_pem(sign.from_seed(seed))
+    document = {"schema_version": 1, "created": utc_now(), "public_key": public.decode("ascii")}
+    return _spelled(document | _kept(root + seed, public, passphrase))
 
 
 def _spelled(document: dict[str, Any]) -> bytes:

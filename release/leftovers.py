@@ -110,11 +110,14 @@ def _segments(data: bytes) -> Iterator[tuple[int, int, bytes]]:
 
 
 def _jpeg(data: bytes) -> Iterator[Left]:
+    kind = 0
     for end, kind, body in _segments(data):
         if kind == 0xD9:
             yield from _tail(data, end)
         else:
             yield from _segment(kind, body)
+    if kind != 0xD9:
+        yield _fault("is damaged, so that not all of it could be looked at")
 
 
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
@@ -149,7 +152,7 @@ def _png(data: bytes) -> Iterator[Left]:
         at += 12 + length
         if kind == b"eXIf":
             yield from _exif(body)
-        elif kind == b"iTXt" and body.startswith(b"XML:com.adobe.xmp\0"):
+        elif kind == b"iTXt" and body.startswith(b"XML:com.adobe.xmp\0\0"):  # not compressed
             yield _xmp(body)
         elif kind == b"iTXt" or kind not in _PNG:
             yield _fault(f"has a block {kind.decode('ascii', 'replace')} that no release holds")

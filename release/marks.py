@@ -8,7 +8,9 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
+from release.layout import DATA
 from release.rows import Row
 from unlearnable.errors import IntegrityError
 from unlearnable.types import Skipped
@@ -34,21 +36,50 @@ def is_done(mark: Path, staging: Path, stamp: str) -> bool:
     power may have lost them."""
     if not mark.exists():
         return False
-    body = json.loads(mark.read_text(encoding="utf-8"))
+    body = _body(mark)
     files: dict[str, str] = body["files"]
     return body.get("stamp") == stamp and all(
         (staging / path).is_file() and _digest(staging / path) == digest for path, digest in files.items()
     )
 
 
+def withdraw(mark: Path, staging: Path) -> None:
+    """The shard is not done: what its mark vouched for goes, because the shard may not write all of it again."""
+    if mark.exists():
+        for path in _body(mark)["files"]:
+            (staging / path).unlink(missing_ok=True)
+        mark.unlink()
+
+
+def leftovers(staging: Path, marks: Path) -> list[Path]:
+    """Data files that a killed run was writing. A photo that cannot be read now would leave one that nobody vouches for."""
+    found = {path for path in (staging / DATA).rglob("*") if path.is_file()}
+    known = (_body(mark)["files"] for mark in (sorted(marks.glob("*.json")) if found else ()))
+    return sorted(found.difference(*({staging / path for path in files} for files in known)))
+
+
 def read(mark: Path) -> tuple[list[Row], list[Skipped], list[str]]:
     """Rows, what was left out, and the sidecars that were copied. Raises IntegrityError where the mark is damaged."""
+    body = _body(mark)
     try:
-        body = json.loads(mark.read_text(encoding="utf-8"))
         skipped = [Skipped(**item) for item in body["skipped"]]
         return [Row(**row) for row in body["rows"]], skipped, body.get("passed", [])
-    except (ValueError, TypeError, KeyError) as why:
-        raise IntegrityError(f"{mark} is damaged ({why}).", "Remove it: its shard will be written again.") from why
+    except (TypeError, KeyError) as why:
+        raise _damaged(mark, why) from why
+
+
+def _body(mark: Path) -> dict[str, Any]:
+    try:
+        body = json.loads(mark.read_text(encoding="utf-8"))
+    except ValueError as why:
+        raise _damaged(mark, why) from why
+    if not isinstance(body, dict) or not isinstance(body.get("files"), dict):
+        raise _damaged(mark, "it lists no files")
+    return body
+
+
+def _damaged(mark: Path, why: object) -> IntegrityError:
+    return IntegrityError(f"{mark} is damaged ({why}).", "Remove it: its shard will be written again.")
 
 
 def _digest(path: Path, durable: bool = False) -> str:

@@ -120,7 +120,7 @@ def _live() -> Iterator[Tell]:
 
         def tell(what: str, done: int, of: int, failed: int = 0) -> None:
             stage = stage_of(what)
-            if stage in ("plan", "interrupted"):  # stays when the line has gone
+            if stage in ("plan", "interrupted", "keys"):  # stays when the line has gone
                 bar.console.print(what, markup=False, highlight=False)
                 return
             if stage not in tasks:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import secrets
 import shutil
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from typing import Any
 from release import keyring, layout
 from unlearnable.errors import IntegrityError, UsageError, disk_error
 from unlearnable.keys import Key
+from unlearnable.types import Tell
 from unlearnable.version import __version__
 
 
@@ -43,7 +45,13 @@ class Owner:
         _write_private(self.state / name, document)
 
 
-def open_owner(out: Path, asked: dict[str, Any], key_file: Path | None, overwrite: bool) -> Owner:
+def open_owner(
+    out: Path,
+    asked: dict[str, Any],
+    key_file: Path | None,
+    overwrite: bool,
+    tell: Tell = lambda what, done, of, failed=0: None,
+) -> Owner:
     """Makes or reopens the owner folder of `out`, so that an interrupted run of the same job continues.
 
     The state of a finished release stays as it is until another one takes its place. An existing key is kept: a second
@@ -75,7 +83,7 @@ def open_owner(out: Path, asked: dict[str, Any], key_file: Path | None, overwrit
     try:
         state.mkdir(mode=0o700, parents=True, exist_ok=True)
         owner.chmod(0o700)
-        key = _key(owner, given)
+        key = _key(owner, given, tell)
         plan = plan or {**asked, "salt": secrets.token_hex(32)}
         _write_private(state / layout.PLAN, plan)
     except OSError as why:
@@ -125,10 +133,12 @@ def versions() -> dict[str, str]:
     return {"tool": __version__, "python": platform.python_version(), **found}
 
 
-def _key(owner: Path, given: Key | None) -> Key:
+def _key(owner: Path, given: Key | None, tell: Tell) -> Key:
     """The archive's key, derived or taken on the first run. Asks for the owner's keys now, and not after hours of work."""
     path = owner / layout.KEY
-    archive = _archive(owner)
+    archive = _archive(owner, tell)
+    if not path.exists() and not archive and given is None:
+        raise UsageError(f"{path} is gone, and nothing here can draw it again.", "Restore it from a backup.")
     if not path.exists():
         (given or Key.for_archive(keyring.require().secrets().root, archive)).save(path)
     key = Key.load(path)
@@ -138,7 +148,7 @@ def _key(owner: Path, given: Key | None) -> Key:
     return key
 
 
-def _archive(owner: Path) -> bytes:
+def _archive(owner: Path, tell: Tell) -> bytes:
     """The archive's id, drawn on the first run, kept with the fingerprint of who signs it.
 
     Raises UsageError when that key is gone: a release must not change its signer unasked.
@@ -147,16 +157,24 @@ def _archive(owner: Path) -> bytes:
     there = _read_json(path) if path.exists() else None
     if (owner / layout.SIGNING_KEY).exists():
         return b""  # of a release up to 0.1, which has both keys in its owner folder
+    if there is not None and not _is_archive(there):
+        raise IntegrityError(f"{path} is damaged.", "Restore it from a backup.")
     if there is not None and keyring.find(there["signer"]) is None:
         raise UsageError(
             f"The keys that signed this archive ({there['signer'][:16]}...) are not in {keyring.folder()}.",
             f"Bring back your copy of them. If there is none, remove {path}: other keys will sign from now on.",
         )
-    ring = keyring.require()
+    ring = keyring.require(tell)
     archive = there["archive"] if there else secrets.token_hex(16)
     if there is None or there["signer"] != ring.fingerprint:
         _write_private(path, {"schema_version": 1, "archive": archive, "signer": ring.fingerprint})
     return bytes.fromhex(archive)
+
+
+def _is_archive(there: Any) -> bool:
+    """Whether this is an id of 16 bytes and a fingerprint of 32: of a shorter id, two archives may have the same key."""
+    spelled = [(there.get("archive"), 32), (there.get("signer"), 64)] if isinstance(there, dict) else [(None, 0)]
+    return all(isinstance(text, str) and re.fullmatch(f"[0-9a-f]{{{size}}}", text) for text, size in spelled)
 
 
 def _remove(path: Path) -> None:

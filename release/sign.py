@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -29,6 +28,7 @@ from securesystemslib.dsse import Envelope
 from securesystemslib.signer import CryptoSigner, SSlibKey  # type: ignore[attr-defined]  # it re-exports them
 
 from unlearnable.errors import UsageError
+from unlearnable.keys import write_new as write_new
 
 PublicKey: TypeAlias = SSlibKey
 
@@ -52,15 +52,6 @@ def load(path: Path) -> CryptoSigner:
     if not isinstance(private, Ed25519PrivateKey):
         raise UsageError(f"{path} is not an Ed25519 key.", "Restore the key that this program wrote.")
     return CryptoSigner(private, _key(private.public_key()))
-
-
-def write_new(path: Path, data: bytes, mode: int) -> None:
-    """Writes a file that must not exist yet, with these permissions from its first byte on, through to the disk."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def public_pem(key: CryptoSigner) -> bytes:
@@ -98,14 +89,14 @@ def verified(envelope: bytes, key: PublicKey) -> dict[str, str] | None:
     """The digests that `key` signed (name -> hexadecimal SHA-256), or None when no signature by it holds.
 
     The envelope must be spelled as `attest` spells it: base64 and JSON leave room for changes that decode to the same
-    statement, and a file that changed is to be named.
+    statement, and a file that changed is to be named. For the same reason it holds one signature and no other's beside it.
     """
     try:
         opened = Envelope.from_dict(json.loads(envelope))
         opened.verify([key], threshold=1)
         statement = json.loads(opened.payload)
         named = {subject["name"]: str(subject["digest"]["sha256"]) for subject in statement["subject"]}
-        canonical = _canonical(opened) == envelope
+        canonical = _canonical(opened) == envelope and len(opened.signatures) == 1
         ours = (opened.payload_type, statement["_type"], statement["predicateType"])
     except (exceptions.Error, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None

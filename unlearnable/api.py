@@ -56,7 +56,7 @@ def protect(source: str, out: str | Path, options: Options | None = None, *, tel
     listing = [(record.id, record.label, record.size) for record in images.records]
     asked = records.asked(source, listing, options.deciding())
     before = growth.reopen(out, asked["options"]) if options.grow else None
-    owner = records.open_owner(out, asked, options.key, options.overwrite or options.grow)
+    owner = records.open_owner(out, asked, options.key, options.overwrite or options.grow, tell)
     begun = {"command": ["protect", source, str(out), *options.words()], "versions": records.versions()}
     with journal.keep(owner.owner / layout.LOG, tell, **begun) as log:
         tell = log.tell

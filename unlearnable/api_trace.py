@@ -105,7 +105,7 @@ def trace(
     document, record = run.trace(secret, pictures, suspect, decoys=decoys, images=images, tell=tell)
     if folder:
         return {"queries": folder.finish(), "folder": str(folder.folder)}
-    document["model"]["sha256"] = _digest(model or "")
+    document["model"] |= {"sha256": _digest(model or ""), "size": size, "normalise": normalise}
     manifest = (root / layout.MANIFEST).read_bytes()
     return evidence.write(root, manifest, secret.plan, secret.nonce, document, record.rows)
 
@@ -119,11 +119,14 @@ def _opened(root: Path, state: Path, crafter: Crafter) -> Secret:
             f"{root} was made without tracing: nothing was committed that a test could be held to.",
             "Protect again, without --trace none: --overwrite.",
         )
-    document = json.loads(path.read_text(encoding="utf-8"))
-    committed, nonce = document["plan"], bytes.fromhex(document["nonce"])
-    key = crafter.context.key
-    salted = key.commitment(bytes.fromhex(committed["key"]["salt"]))
-    if plan.commitment(committed, nonce) != manifest.trace_commitment["sha256"] or salted != committed["key"]["sha256"]:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        committed, nonce = document["plan"], bytes.fromhex(document["nonce"])
+        salted = crafter.context.key.commitment(bytes.fromhex(committed["key"]["salt"])) == committed["key"]["sha256"]
+        held = salted and plan.commitment(committed, nonce) == manifest.trace_commitment["sha256"]
+    except (ValueError, KeyError, TypeError):
+        held = False
+    if not held:
         raise IntegrityError(f"{path} is not the plan that {root} committed to.", "Restore the owner folder.")
     kept = state / layout.MARKS
     marks = Marks.load(kept) if kept.exists() else None

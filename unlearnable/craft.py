@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from unlearnable import imageio, registry
+from unlearnable import imageio, kept, registry
 from unlearnable import params as parameters
 from unlearnable.cluster import Labeller
-from unlearnable.errors import UsageError, disk_error
+from unlearnable.errors import UsageError
 from unlearnable.looks import to_tensor
 from unlearnable.types import Batch, Context, Pixels, Record, State
 
@@ -158,7 +159,7 @@ def extended(crafter: Crafter, classes: tuple[str, ...]) -> Crafter:
     return replace(crafter, context=context)
 
 
-def save(crafter: Crafter, path: Any) -> None:
+def save(crafter: Crafter, path: Path) -> None:
     """Everything that a rerun needs to make the same perturbations; written whole or not at all. Tensors and plain data."""
     labeller, independent = (each.state() if each else None for each in (crafter.labeller, crafter.independent))
     document = {
@@ -173,24 +174,19 @@ def save(crafter: Crafter, path: Any) -> None:
         "view": crafter.view,
         "only": None if crafter.only is None else list(crafter.only),
     }
-    partial = path.with_suffix(".partial")
-    try:
-        with partial.open("wb") as file:  # given a path, torch hides a full disk in a RuntimeError
-            torch.save(document, file)
-        partial.replace(path)
-    except OSError as why:
-        raise disk_error(why, path) from why
+    kept.write(document, path)
 
 
-def load(path: Any, context: Context) -> Crafter:
-    """What `save` wrote. Only tensors and plain data are read (no pickled code)."""
-    document = torch.load(path, weights_only=True, map_location="cpu")
-    params = parameters.build("poisons", document["method"], document["params"])
-    method = Method(document["method"], document["preset"], params)
-    labeller, independent = (
-        Labeller.from_state(document[name]) if document[name] else None for name in ("labeller", "independent")
-    )
-    context = replace(context, classes=tuple(document["classes"]), size=document["size"])
-    only = document.get("only")  # fits of before there was a choice have none
-    only = None if only is None else tuple(only)
-    return Crafter(method, document["state"], context, labeller, document["view"], independent, only)
+def load(path: Path, context: Context) -> Crafter:
+    """What `save` wrote. Raises IntegrityError for a file that is damaged or missing."""
+    with kept.opened(path) as document:
+        params = parameters.build("poisons", document["method"], document["params"])
+        method = Method(document["method"], document["preset"], params)
+        labeller, independent = (
+            Labeller.from_state(document[name]) if document[name] else None for name in ("labeller", "independent")
+        )
+        context = replace(context, classes=tuple(map(str, document["classes"])), size=int(document["size"]))
+        only = document.get("only")  # fits of before there was a choice have none
+        only = None if only is None else tuple(map(str, only))
+        state, view = dict(document["state"]), int(document["view"])
+    return Crafter(method, state, context, labeller, view, independent, only)

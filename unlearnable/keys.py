@@ -56,14 +56,12 @@ class Key:
         except (OSError, ValueError) as why:
             raise UsageError(
                 f"{path} is not a key file ({why}).",
-                "It holds 64 hexadecimal digits; leave --key out to draw a new one.",
+                "It holds 64 hexadecimal digits: restore it, or name another file where --key does.",
             ) from why
 
     def save(self, path: Path) -> None:
         """Writes the key, readable by its owner alone. Never overwrites another key."""
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w", encoding="ascii") as file:
-            file.write(self.secret.hex() + "\n")
+        write_new(path, f"{self.secret.hex()}\n".encode("ascii"), 0o600)
 
     def rng(self, *labels: str | int) -> np.random.Generator:
         """A generator for one purpose, such as rng("regions", "cat"). Labels are length-prefixed: no two lists collide."""
@@ -94,6 +92,22 @@ class Key:
     def commitment(self, salt: bytes) -> str:
         """SHA-256 of salt and key: published, it binds the owner to the key without telling it."""
         return hashlib.sha256(salt + self.secret).hexdigest()
+
+
+def write_new(path: Path, data: bytes, mode: int) -> None:
+    """Writes a file that must not exist yet, with these permissions from its first byte on, through to the disk.
+
+    Where the disk fails, nothing stays: half a key would stand in the way of a whole one.
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
 
 
 def _part(label: str | int) -> bytes:

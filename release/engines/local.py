@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import multiprocessing
+import os
 import pickle
 import signal
 import sys
@@ -21,7 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from multiprocessing.connection import Connection, wait
-from typing import cast
+from typing import Any, cast
 
 from release.build import Work
 from release.formats import Shard
@@ -36,7 +37,8 @@ _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 def run(work: Work, shards: Sequence[Shard]) -> Iterator[Shard]:
     """Does the shards and yields each when it is done, in any order.
 
-    Raises what a shard raised, when all others are done, and UnlearnableError for one that killed two workers.
+    Raises what a shard raised, when those under way are done, and UnlearnableError for one that killed two workers, when
+    all others are.
     """
     if processes(work, shards) == 1:
         return _threads(work, shards)
@@ -64,7 +66,7 @@ class _Worker:
     def __init__(self, work: Work, source: bytes, shards: Sequence[Shard]) -> None:
         context = multiprocessing.get_context("fork")
         self.line, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(work, source, shards, theirs, self.line), daemon=True)
+        self.process = context.Process(target=_live, args=(work, source, shards, theirs, self.line), daemon=True)
         self.process.start()
         theirs.close()
         self.number: int | None = None
@@ -81,10 +83,11 @@ def _workers(work: Work, shards: Sequence[Shard], count: int) -> Iterator[Shard]
     todo, tried = deque(range(len(shards))), Counter[int]()
     killed: list[UnlearnableError] = []
     failed: list[Exception] = []
-    workers = [_Worker(work, source, shards) for _ in range(count)]
+    workers: list[_Worker] = []
     try:
-        for worker in workers:
-            worker.give(todo.popleft())
+        for _ in range(count):
+            workers.append(_Worker(work, source, shards))
+            workers[-1].give(todo.popleft())
         while busy := {worker.line: worker for worker in workers if worker.number is not None}:
             for line in wait(list(busy)):
                 worker = busy[cast(Connection, line)]
@@ -134,8 +137,18 @@ def _killed(shard: Shard, code: int | None) -> UnlearnableError:
     )
 
 
+def _live(*given: Any) -> None:
+    """A worker's whole life. It ends without Python's way of ending: that flushes streams, which wait for ever where a
+    thread of the parent, the one that draws the live progress line, was writing at the moment of the fork."""
+    code = 1
+    try:
+        _serve(*given)
+        code = 0
+    finally:
+        os._exit(code)
+
+
 def _serve(work: Work, source: bytes, shards: Sequence[Shard], line: Connection, parents: Connection) -> None:
-    """A worker's whole life."""
     parents.close()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)

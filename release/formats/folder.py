@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import unicodedata
+import weakref
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
@@ -73,10 +73,14 @@ def configs(paths: Mapping[str, Sequence[str]]) -> list[dict[str, str]]:
     return [{"split": split, "path": f"{DATA}/{top}/**"} for split, tops in folders.items() for top in sorted(tops)]
 
 
-@functools.lru_cache(maxsize=1)
+_counted: weakref.WeakKeyDictionary[Source, Counter[str]] = weakref.WeakKeyDictionary()
+
+
 def _stems(source: Source) -> Counter[str]:
     """How many originals share a name but for its extension; found once a run, not once a shard."""
-    return Counter(_stem(record.id) for record in source.records)
+    if source not in _counted:
+        _counted[source] = Counter(_stem(record.id) for record in source.records)
+    return _counted[source]
 
 
 def _path_in_tree(item: Item, stems: Mapping[str, int]) -> str:

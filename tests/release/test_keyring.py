@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import hmac
 import json
-import logging
+import os
 import stat
 import sys
 from pathlib import Path
@@ -19,7 +20,7 @@ from release import keyring, layout, records, sign
 from release.check import check
 from release.reseal import reseal
 from release.seal import publish, seal
-from unlearnable.errors import UsageError
+from unlearnable.errors import IntegrityError, UnlearnableError, UsageError
 from unlearnable.keys import Key
 
 ASKED = {"asked": "x", "options": {}}
@@ -49,13 +50,13 @@ def test_an_archives_key_is_hkdf_of_root_and_id() -> None:
     assert hashlib.sha256(Key.for_archive(ROOT, b"one").secret).hexdigest().startswith("0d55fd421e43fb85")
 
 
-def test_keys_are_made_on_first_use_with_a_word_about_them(config: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_keys_are_made_on_first_use_with_a_word_about_them(config: Path, tmp_path: Path) -> None:
+    heard: list[str] = []
     assert keyring.current() is None
-    with caplog.at_level(logging.WARNING):
-        ring = keyring.require()
-        assert keyring.require().fingerprint == ring.fingerprint
-    (said,) = caplog.messages
-    assert str(config / keyring.FILE) in said and "Keep a copy" in said
+    records.open_owner(tmp_path / "out", ASKED, None, False, lambda what, done, of, failed=0: heard.append(what))
+    ring = keyring.require(lambda what, done, of, failed=0: heard.append(what))
+    (said,) = heard
+    assert str(config / keyring.FILE) in said and "Keep a copy" in said and said.startswith("keys: ")
     assert stat.S_IMODE(config.stat().st_mode) == 0o700
     assert stat.S_IMODE(ring.path.stat().st_mode) == 0o600
     secrets = ring.secrets()
@@ -67,6 +68,66 @@ def test_a_copy_that_lies_open_is_closed(config: Path) -> None:
     path.chmod(0o644)
     keyring.current()
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_a_folder_that_was_there_keeps_its_permissions(config: Path) -> None:
+    config.mkdir(mode=0o755)
+    config.chmod(0o755)
+    keyring.new(None)
+    keyring.rotate(None)
+    assert stat.S_IMODE(config.stat().st_mode) == 0o755, "UNLEARNABLE_CONFIG may name one that others use"
+    assert {stat.S_IMODE(path.stat().st_mode) for path in config.iterdir()} == {0o600}
+    assert len(list(config.iterdir())) == 2, "nothing is left beside the keys and the retired ones"
+
+
+def test_two_first_runs_at_the_same_moment_have_the_same_keys(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = keyring.new(None)
+    seen = iter([None, other])
+    monkeypatch.setattr(keyring, "current", lambda: next(seen))  # it was not there when this run looked
+    assert keyring.require().fingerprint == other.fingerprint
+
+
+def test_keys_are_whole_or_not_there_also_without_links(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_links(*names: object) -> None:
+        raise OSError(errno.EPERM, "no links here")
+
+    monkeypatch.setattr(os, "link", no_links)
+    ring = keyring.new(None)
+    assert ring.secrets().root and [path.name for path in config.iterdir()] == [keyring.FILE]
+    with pytest.raises(UsageError, match="already"):
+        keyring.new(None)
+
+
+def test_a_full_disk_leaves_no_half_of_a_key(config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(UnlearnableError, match="is full"):
+        keyring.new(None)
+    with pytest.raises(OSError):
+        Key(ROOT).save(tmp_path / "key")
+    assert not list(config.iterdir()) and not (tmp_path / "key").exists()
+
+
+def test_a_rotation_that_fails_or_meets_another_loses_no_key(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = keyring.new(None)
+    real = Path.replace
+
+    def broken(self: Path, target: Path) -> Path:
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(Path, "replace", broken)
+    with pytest.raises(UnlearnableError, match="is full"):
+        keyring.rotate(None)
+    assert keyring.require().secrets() == old.secrets(), "the old keys stay in use"
+    monkeypatch.setattr(Path, "replace", real)
+    _, new = keyring.rotate(None)
+    (retired,) = keyring.retired()
+    assert retired.secrets() == old.secrets() != new.secrets()
+    with pytest.raises(UsageError, match="another run"):
+        keyring.change_passphrase(old, None)  # of keys that were rotated away since they were read
+    assert keyring.require().secrets() == new.secrets()
 
 
 def test_the_folder_is_the_systems_unless_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -158,6 +219,28 @@ def test_a_given_key_is_used_and_kept(config: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--key"):
         Key.new().save(tmp_path / "other")
         records.open_owner(tmp_path / "out", ASKED, tmp_path / "other", False)
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", '{"archive": "", "signer": ""}', '{"archive": "zz", "signer": 1}'])
+def test_a_damaged_archive_id_is_a_sentence_and_no_key_is_drawn_from_it(
+    config: Path, tmp_path: Path, text: str
+) -> None:
+    owner = tmp_path / "out.owner"
+    owner.mkdir()
+    (owner / layout.ARCHIVE).write_text(text)
+    with pytest.raises(IntegrityError, match="archive.json is damaged"):
+        records.open_owner(tmp_path / "out", ASKED, None, False)
+    assert not (owner / layout.KEY).exists()
+
+
+def test_a_key_that_is_gone_from_an_older_owner_folder_is_not_drawn_anew(config: Path, tmp_path: Path) -> None:
+    """It would be the same for all such archives: they have no id to derive one from."""
+    owner = tmp_path / "out.owner"
+    owner.mkdir()
+    sign.write_new(owner / layout.SIGNING_KEY, sign.from_seed(ROOT).private_bytes, 0o600)
+    with pytest.raises(UsageError, match="is gone"):
+        records.open_owner(tmp_path / "out", ASKED, None, False)
+    assert not (owner / layout.KEY).exists()
 
 
 def sealed(tmp_path: Path) -> Path:

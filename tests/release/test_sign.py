@@ -69,6 +69,15 @@ def test_a_key_that_did_not_sign_verifies_nothing() -> None:
     assert sign.verified((json.dumps(renamed, sort_keys=True, indent=1) + "\n").encode(), other) is None
 
 
+def test_a_signature_that_somebody_adds_is_a_change() -> None:
+    envelope, other = sign.attest(KEY, SUBJECTS, {}), sign.from_seed(b"\7" * 32)
+    both = json.loads(envelope)
+    both["signatures"] += json.loads(sign.attest(other, SUBJECTS, {}))["signatures"]
+    altered = (json.dumps(both, sort_keys=True, indent=1) + "\n").encode()
+    for key in (KEY, other):
+        assert sign.verified(altered, sign.public_key(sign.public_pem(key))) is None
+
+
 @pytest.mark.parametrize("data", [b"", b"[]", b"null", b'{"payload": 1}', b"[" * 100_000, b"\xff", b'{"payload":""}'])
 def test_a_damaged_envelope_is_no_signature(data: bytes) -> None:
     key = sign.public_key(sign.public_pem(KEY))

@@ -17,6 +17,11 @@ def test_a_rank_p_value_counts_itself_and_never_reaches_zero() -> None:
     assert exact.rank_p(0.0, [0.0] * 249) == 1.0
 
 
+def test_what_is_no_number_is_never_evidence() -> None:
+    nan = float("nan")
+    assert exact.rank_p(nan, [0.1] * 99) == 1.0 and exact.rank_p(0.5, [nan] * 99) == 1.0
+
+
 def test_binomial_tails_are_what_counting_all_outcomes_gives() -> None:
     for trials, labels in ((3, 4), (4, 3)):
         for hits in range(trials + 1):

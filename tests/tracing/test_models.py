@@ -136,6 +136,11 @@ class Server(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.server.seen.append((len(body["images"]), self.headers.get("Authorization")))  # type: ignore[attr-defined]
+        if self.server.moved:  # type: ignore[attr-defined]
+            self.send_response(302)
+            self.send_header("Location", self.server.moved)  # type: ignore[attr-defined]
+            self.end_headers()
+            return
         if self.server.fail:  # type: ignore[attr-defined]
             self.server.fail -= 1  # type: ignore[attr-defined]
             self.send_error(503)
@@ -148,11 +153,15 @@ class Server(BaseHTTPRequestHandler):
             answer: dict[str, Any] = {"label": CLASSES[int(share.argmax())]}
             if self.server.mode == "probabilities":  # type: ignore[attr-defined]
                 answer = {"probabilities": dict(zip(CLASSES, share.tolist(), strict=True))}
-            answers.append(answer)
+            answers.append(getattr(self, "answer", answer))
         out = json.dumps({"answers": answers if self.server.mode != "short" else []}).encode()  # type: ignore[attr-defined]
         self.send_response(200)
         self.end_headers()
         self.wfile.write(out)
+
+    def do_GET(self) -> None:
+        self.server.followed = True  # type: ignore[attr-defined]
+        self.send_error(404)
 
     def log_message(self, *args: Any) -> None:
         pass
@@ -162,6 +171,7 @@ class Server(BaseHTTPRequestHandler):
 def server() -> Iterator[ThreadingHTTPServer]:
     made = ThreadingHTTPServer(("127.0.0.1", 0), Server)
     made.mode, made.fail, made.seen = "probabilities", 0, []  # type: ignore[attr-defined]
+    made.moved, made.followed = "", False  # type: ignore[attr-defined]
     thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     yield made
@@ -193,11 +203,25 @@ def test_an_http_endpoint_that_fails_is_one_sentence(server: Any, monkeypatch: p
     server.mode = "short"
     with pytest.raises(UsageError, match="no answer for each of 1 pictures"):
         open_model(address, NAMES, SEEN)
+    server.mode = "probabilities"
+    for said in ([0.5], {"cat": "much"}, {"cat": None}):
+        monkeypatch.setattr(Server, "answer", {"probabilities": said}, raising=False)
+        with pytest.raises(UsageError, match="gave probabilities that are none"):
+            open_model(address, NAMES, SEEN)
+    with pytest.raises(UsageError, match="is no address"):
+        open_model("http://[", NAMES, SEEN)
     server.fail = 99
     with pytest.raises(HubError, match="HTTP 503"):
         open_model(address, NAMES, SEEN)
     with pytest.raises(HubError, match="cannot be reached"):
         open_model("http://127.0.0.1:9/", NAMES, SEEN)
+
+
+def test_a_token_goes_nowhere_but_to_the_address_that_was_given(server: Any) -> None:
+    server.moved = f"http://127.0.0.1:{server.server_port}/elsewhere"
+    with pytest.raises(HubError, match="HTTP 302"):
+        open_model(f"http://127.0.0.1:{server.server_port}/", NAMES, Seen(header=("Authorization", "Bearer x")))
+    assert len(server.seen) == 1 and not server.followed
 
 
 def test_queries_written_out_and_answered_by_hand_come_back_as_answers(tmp_path: Path, images: Tensor) -> None:
@@ -244,9 +268,56 @@ def test_outputs_are_named_or_refused_when_their_number_differs(tmp_path: Path) 
     answers = names.answers(torch.tensor([[0.6, 0.1, 0.1, 0.1, 0.1], [0.0, 0.7, 0.3, 0.0, 0.0]]))
     assert answers.top.tolist() == [-1, 2] and answers.probabilities[1].tolist() == pytest.approx([0.3, 0, 0.7])
     assert names.number("1") == 2 and names.number(" cat ") == 0 and names.number("zebra") == -1
+    assert names.number("²") == -1, "a digit to Python, and no number"
     file.write_text("zebra\n")
     with pytest.raises(UsageError, match="names none of the classes"):
         Names.read(CLASSES, file)
+
+
+def test_answers_that_are_no_numbers_are_refused_and_never_ranked(images: Tensor) -> None:
+    class Broken:
+        shown, gives, white = "broken.pt", "probabilities", None
+
+        def ask(self, images: Tensor) -> Answers:
+            return Answers(torch.zeros(len(images), dtype=torch.long), torch.full((len(images), 3), float("nan")))
+
+    with pytest.raises(UsageError, match=r"broken.pt answers with values that are no numbers"):
+        Asking(Broken())("key", [""] * len(images), images, torch.zeros(len(images), dtype=torch.long))
+
+
+def test_a_class_that_two_outputs_are_called_has_no_row(tmp_path: Path) -> None:
+    """Both would be compared with one secret direction, and Fisher's method wants independent ones."""
+    torch.save(nets.weights_of(nets.create("tiny", 4, 16, seed=0)), tmp_path / "suspect.pt")
+    model = open_model(f"tiny@{tmp_path}/suspect.pt", Names(CLASSES, ("dog", "cat", "boat", "dog")), SEEN)
+    assert model.white is not None and model.white.rows == (0,) and len(model.white.weight) == 1
+
+
+def test_pictures_of_a_size_that_a_network_does_not_take_are_one_sentence(images: Tensor) -> None:
+    from unlearnable.tracing.models import checkpoint, onnx
+
+    class Fixed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = nn.Linear(3, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            assert x.shape[-1] == 224, "wrong height"
+            return self.head(x.mean((2, 3)))
+
+    class Session:
+        def get_inputs(self) -> list[Any]:
+            return [type("Input", (), {"name": "x", "shape": ["N", 3, 224, 224]})]
+
+        def run(self, outputs: Any, feed: Any) -> list[np.ndarray]:
+            raise Exception("Got invalid dimensions for input: x")  # onnxruntime's have no base of their own
+
+    for model in (
+        checkpoint.of_module("vit@w.pt", "vit@w.pt", Fixed(), NAMES, SEEN, "none"),
+        onnx.Onnx("m.onnx", Session(), NAMES, SEEN),
+    ):
+        with pytest.raises(UsageError, match="cannot take these pictures") as why:
+            model.ask(images)
+        assert "--size" in why.value.hint
 
 
 def test_an_unknown_model_and_a_bad_option_are_one_sentence() -> None:

@@ -122,6 +122,24 @@ def test_no_picture_shows_the_class_that_is_asked_for_and_only_protected_ones_ar
     assert set(wanted.tolist()) == {1, 2}
 
 
+def test_a_service_that_answers_its_first_questions_otherwise_does_not_accuse_itself() -> None:
+    class Warm:
+        shown, gives, white = "a service with a cold cache", "probabilities", None
+
+        def ask(self, images: Tensor) -> Answers:
+            probabilities = torch.full((len(images), 4), 0.25)
+            probabilities[:12] = 1.0
+            return Answers(torch.zeros(len(images), dtype=torch.long), probabilities)
+
+    ps = []
+    for number in range(40):
+        asked = job(secret("quick", nonce=bytes([number]) * 32), Warm(), decoys=19, images=12)
+        ps.append(key_probe.run(asked).p)
+        shown = [row[1] for row in asked.ask.rows[::12]]
+        assert sorted(shown) == sorted(["true", *(f"decoy {n}" for n in range(1, 20))])
+    assert sum(p <= 0.05 for p in ps) <= 5, "one time in twenty, and not always"
+
+
 def test_decoys_follow_from_the_nonce_alone() -> None:
     assert decoy(NONCE, 3) == decoy(NONCE, 3) != decoy(NONCE, 4) != decoy(b"\1" * 32, 4)
 

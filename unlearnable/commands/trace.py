@@ -28,7 +28,12 @@ from unlearnable.errors import UsageError
 @click.option("--labels", type=click.Path(path_type=Path), help="Names of the model's outputs in order, one a line.")
 @click.option("--size", type=click.IntRange(8, 1024), help="Side of the model's input.  [default: as the pictures are]")
 @click.option("--normalise", metavar="NAME", help="imagenet, half or none.  [default: by the kind of model]")
-@click.option("--header", metavar="NAME:VALUE", help="Sent with HTTP requests, such as a token. Written nowhere.")
+@click.option(
+    "--header",
+    metavar="NAME:VALUE",
+    envvar="UNLEARNABLE_HEADER",
+    help="Sent with HTTP requests, such as a token. Written nowhere; UNLEARNABLE_HEADER keeps it off the command line.",
+)
 @click.option("--decoys", type=int, help="Fewer secrets to compare with, to save queries.  [default: as committed]")
 @click.option("--images", type=int, help="Fewer pictures for each secret.  [default: as committed]")
 @_switches.as_json
@@ -46,8 +51,9 @@ def command(release: Path, header: str | None, as_json: bool, quiet: bool, **opt
     unlearnable trace photos-protected/ --model queries/queries.csv --decoys 19 --images 5
     """
     name, colon, value = (header or "").partition(":")
-    if header and not (name.strip() and colon):
-        raise UsageError("--header is NAME:VALUE.", 'Such as "Authorization: Bearer TOKEN".')
+    plain = (header or "").isascii() and (header or "").isprintable()  # else http.client would show it in its refusal
+    if header and not (name.strip() and colon and plain):
+        raise UsageError("--header is NAME:VALUE, in plain letters.", 'Such as "Authorization: Bearer TOKEN".')
     from unlearnable import api
 
     sent = (name.strip(), value.strip()) if header else None

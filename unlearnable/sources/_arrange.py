@@ -58,9 +58,10 @@ class FilesSource:
         """The file's bytes. Raises ImageError when it has vanished or cannot be read."""
         return self.fetch(record.id)
 
-    def stamp(self, record: Record) -> Stamp | None:
-        """What changes when the file does."""
-        return self._stamp(record.id) if self._stamp else None
+    def stamp(self, record: Record) -> list[Stamp] | None:
+        """What changes when the file or a sidecar of it does."""
+        names = (record.id, *self.sidecars.get(record.id, ()))
+        return [self._stamp(name) for name in names] if self._stamp else None
 
     def table(self, records: Sequence[Record], images: Sequence[bytes], names: Sequence[str]) -> pa.Table:
         """Columns image, label (when there are classes) and file_name, with `datasets` features."""

@@ -33,13 +33,11 @@ class Files:
         self._root = root
         self._seen: dict[str, Stamp] = {}
         for name in names:
-            try:
-                self._seen[name] = of(root / name)
-            except OSError:  # it has just gone; reading it will say so
-                self._seen[name] = (0, 0)
+            self._seen[name] = _found(root / name)
 
     def stamp(self, name: str) -> Stamp:
-        return self._seen[name]
+        """Of a file beside the images, as it is now."""
+        return self._seen.get(name) or _found(self._root / name)
 
     def __call__(self, name: str) -> bytes:
         """The bytes of root/name. Raises ImageError when it has vanished, cannot be read or was changed."""
@@ -51,6 +49,13 @@ class Files:
         if name in self._seen and not self._seen[name] == _stamp(before) == _stamp(after):
             raise ImageError(f"{name} was changed while we ran.", "Protect it as it now is: --retry-failed.")
         return data
+
+
+def _found(path: Path) -> Stamp:
+    try:
+        return of(path)
+    except OSError:  # it has just gone; reading it will say so
+        return 0, 0
 
 
 def _stamp(found: os.stat_result) -> Stamp:

@@ -107,7 +107,7 @@ class Names:
         if label in self.classes:
             return self.classes.index(label)
         named = self.outputs or self.classes
-        if label.isdigit() and int(label) < len(named) and named[int(label)] in self.classes:
+        if label.isdecimal() and int(label) < len(named) and named[int(label)] in self.classes:
             return self.classes.index(named[int(label)])
         return -1
 
@@ -142,6 +142,8 @@ class Asking:
         together = (
             None if any(each is None for each in known) else torch.cat([each for each in known if each is not None])
         )
+        if together is not None and not together.isfinite().all():  # they would rank above or below everything
+            raise UsageError(f"{self.model.shown} answers with values that are no numbers.", "Is the file damaged?")
         answers = Answers(torch.cat([part.top for part in parts]), together)
         scores = answers.of(wanted).tolist()
         self.rows += [

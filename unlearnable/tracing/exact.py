@@ -14,8 +14,11 @@ _TERMS = 100_000
 
 
 def rank_p(true: float, decoys: Sequence[float]) -> float:
-    """(1 + how many decoys are at least the true one) / (1 + decoys): exact where all of them are exchangeable."""
-    return (1 + sum(value >= true for value in decoys)) / (1 + len(decoys))
+    """(1 + how many decoys are at least the true one) / (1 + decoys): exact where all of them are exchangeable.
+
+    What is no number counts against the owner.
+    """
+    return (1 + sum(not value < true for value in decoys)) / (1 + len(decoys))
 
 
 def binomial_tail(hits: int, trials: int, chance: float) -> float:

@@ -13,3 +13,8 @@ def draws(nonce: bytes) -> Key:
 def decoy(nonce: bytes, number: int) -> Key:
     """The decoy key of a number: without relation to the owner's key."""
     return Key(draws(nonce).rng("trace", "decoy", number).bytes(32))
+
+
+def order(nonce: bytes, count: int) -> list[int]:
+    """In which order secrets are asked about: a model that changes with time, or counts, must not know the true one."""
+    return [int(number) for number in draws(nonce).rng("trace", "order").permutation(count)]

@@ -7,12 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from unlearnable import cache
+from unlearnable import cache, kept
 from unlearnable.craft import Method
-from unlearnable.errors import disk_error
 from unlearnable.keys import Key
 from unlearnable.tracing.answers import Asking, White
 from unlearnable.types import Batch, Context, State
@@ -42,19 +40,13 @@ class Marks:
         return {"kind": self.kind, "images": len(self.ids), "sha256": sums, **plain}
 
     def save(self, path: Path) -> None:
-        document = {"kind": self.kind, "ids": list(self.ids), "deltas": self.deltas, "secret": self.secret}
-        partial = path.with_suffix(".partial")
-        try:
-            with partial.open("wb") as file:
-                torch.save(document, file)
-            partial.replace(path)
-        except OSError as why:
-            raise disk_error(why, path) from why
+        kept.write({"kind": self.kind, "ids": list(self.ids), "deltas": self.deltas, "secret": self.secret}, path)
 
     @classmethod
     def load(cls, path: Path) -> Marks:
-        found = torch.load(path, weights_only=True, map_location="cpu")
-        return cls(found["kind"], tuple(found["ids"]), found["deltas"], found["secret"])
+        """What `save` wrote. Raises IntegrityError for a file that is damaged or missing."""
+        with kept.opened(path) as found:
+            return cls(found["kind"], tuple(found["ids"]), found["deltas"], found["secret"])
 
 
 def _flat(value: Tensor | dict[str, Tensor]) -> list[str | Tensor]:

@@ -68,7 +68,11 @@ def of_module(spec: str, shown: str, net: nn.Module, names: Names, seen: Seen, d
     @torch.no_grad()
     def logits(images: Tensor) -> Tensor:
         kept.clear()
-        out: Tensor = net(seen.prepared(images, default))
+        try:
+            out: Tensor = net(seen.prepared(images, default))
+        except (RuntimeError, AssertionError) as why:  # torchvision's transformers assert the size
+            said = (str(why).strip() or type(why).__name__).splitlines()[-1]
+            raise UsageError(f"{shown} cannot take these pictures: {said}", "Its input has a side: --size.") from why
         return out
 
     def features(images: Tensor) -> Tensor:
@@ -78,7 +82,8 @@ def of_module(spec: str, shown: str, net: nn.Module, names: Names, seen: Seen, d
             parts.append(kept[-1].flatten(1).double())
         return torch.cat(parts)
 
-    known = (columns >= 0).nonzero()[:, 0]
+    # of a class that two outputs are called, neither: both would be compared with one direction, and p not be exact
+    known = ((columns >= 0) & ((columns[:, None] == columns).sum(1) == 1)).nonzero()[:, 0]
     rows = tuple(columns[known].tolist())
     return Checkpoint(shown, logits, names, White(features, last.weight.detach().double()[known], rows))
 

@@ -28,9 +28,22 @@ _TRIES, _TIMEOUT = 3, 60.0
 _LONGEST = 64 << 20  # bytes of an answer
 
 
+class _Stay(urllib.request.HTTPRedirectHandler):
+    """Follows no redirect: a token would go along to wherever it leads."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
+_OPENER = urllib.request.build_opener(_Stay)
+
+
 class Endpoint:
     def __init__(self, address: str, names: Names, seen: Seen) -> None:
-        parts = urllib.parse.urlsplit(address)
+        try:
+            parts = urllib.parse.urlsplit(address)
+        except ValueError as why:
+            raise UsageError(f"--model {address} is no address ({why}).") from why
         # what comes after "?" or before "@" may be a password
         self.shown = urllib.parse.urlunsplit((parts.scheme, parts.hostname or "", parts.path, "", ""))
         self.white = None
@@ -42,17 +55,21 @@ class Endpoint:
         answers = [answer for part in torch.split(images, AT_ONCE) for answer in self._post(part)]
         top, rows = [], []
         for answer in answers:
-            named = {self._names.number(str(k)): float(v) for k, v in (answer.get("probabilities") or {}).items()}
-            label = answer.get("label")
-            if label is None and not named:
+            said, label = self._said(answer), answer.get("label")
+            if label is None and not said:
                 raise UsageError(f"{self.shown} answered without a label.", "See the protocol in docs/trace.md.")
-            said = answer.get("probabilities") or {}
-            best = str(label) if label is not None else max(said, key=lambda name: float(said[name]))
-            top.append(self._names.number(best))
-            rows.append([named.get(k, 0.0) for k in range(len(self._names.classes))] if named else None)
+            top.append(self._names.number(str(label) if label is not None else max(said, key=lambda name: said[name])))
+            named = {self._names.number(name): value for name, value in said.items()}
+            rows.append([named.get(k, 0.0) for k in range(len(self._names.classes))] if said else None)
         known = [row for row in rows if row is not None]
         whole = torch.tensor(known, dtype=torch.float64) if len(known) == len(rows) else None
         return Answers(torch.tensor(top), whole)
+
+    def _said(self, answer: dict[str, Any]) -> dict[str, float]:
+        try:
+            return {str(name): float(value) for name, value in (answer.get("probabilities") or {}).items()}
+        except (AttributeError, TypeError, ValueError) as why:
+            raise UsageError(f"{self.shown} gave probabilities that are none ({why}).", "See docs/trace.md.") from why
 
     def _post(self, images: Tensor) -> list[dict[str, Any]]:
         body = json.dumps({"images": [base64.b64encode(png(image)).decode("ascii") for image in images]}).encode()
@@ -60,7 +77,7 @@ class Endpoint:
         for attempt in range(1, _TRIES + 1):
             request = urllib.request.Request(self._address, body, headers, method="POST")
             try:
-                with urllib.request.urlopen(request, timeout=_TIMEOUT) as reply:
+                with _OPENER.open(request, timeout=_TIMEOUT) as reply:
                     return self._checked(reply.read(_LONGEST), len(images))
             except urllib.error.HTTPError as why:
                 if attempt == _TRIES or not (why.code == 429 or why.code >= 500):
@@ -78,7 +95,7 @@ class Endpoint:
     def _checked(self, data: bytes, wanted: int) -> list[dict[str, Any]]:
         try:
             answers = json.loads(data)["answers"]
-        except (ValueError, KeyError, TypeError) as why:
+        except (ValueError, KeyError, TypeError, RecursionError) as why:
             raise UsageError(f'{self.shown} did not answer {{"answers": [...]}}.', "See docs/trace.md.") from why
         if not isinstance(answers, list) or len(answers) != wanted or not all(isinstance(a, dict) for a in answers):
             raise UsageError(f"{self.shown} gave no answer for each of {wanted} pictures.", "See docs/trace.md.")

@@ -31,7 +31,13 @@ class Onnx:
         name = self.session.get_inputs()[0].name
         fixed = self.session.get_inputs()[0].shape[0] == 1  # exported for one picture at a time
         parts = [pictures[i : i + 1] for i in range(len(pictures))] if fixed else [pictures]
-        outputs = [torch.from_numpy(self.session.run(None, {name: part})[0]) for part in parts]
+        try:
+            outputs = [torch.from_numpy(self.session.run(None, {name: part})[0]) for part in parts]
+        except Exception as why:  # onnxruntime's errors share no base of their own
+            said = str(why).strip().splitlines()[0] if str(why).strip() else type(why).__name__
+            raise UsageError(
+                f"{self.shown} cannot take these pictures: {said}", "Its input has a side: --size."
+            ) from why
         return self.names.answers(as_probabilities(torch.cat(outputs)))
 
 

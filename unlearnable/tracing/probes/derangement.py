@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from unlearnable import registry
 from unlearnable.craft import Method
 from unlearnable.errors import UsageError
 from unlearnable.poisons._derange import derangement
@@ -40,6 +41,8 @@ _SAME = 1e-12  # sums in another order may differ by this
 
 def applies(method: Method, state: Mapping[str, Any], marks: Marks | None) -> bool:
     del marks
+    if not registry.describe("poisons", method.name).facts.get("NEEDS_LABELS"):
+        return False  # pairs of clusters of its own, which no model's answers can name
     targets = state.get("targets")
     pairs = isinstance(targets, dict) and all(isinstance(k, str) and isinstance(v, str) for k, v in targets.items())
     return pairs and bool(getattr(method.params, "targeted", True))

@@ -2,7 +2,8 @@
 
 Clean pictures of the owner, each with the pattern of a class that it does not show, are asked; the statistic is the mean
 score of that class (its probability, or for top-1 the share of such answers). The same is done for decoy keys, with the
-same pictures and classes and the same generator of patterns, growth in stages and rules of acceptance included.
+same pictures and classes and the same generator of patterns, growth in stages and rules of acceptance included. The order in
+which keys are asked about is drawn from the nonce, because a service may change while it is asked.
 
 Null: the model is independent of the owner's key. The key is 256 uniform bits, as the decoys are; so the true statistic is
 exchangeable with theirs, whatever the model, the pictures and the statistic are, and its rank gives an exact p-value:
@@ -27,7 +28,7 @@ from unlearnable.craft import Crafter, Method
 from unlearnable.errors import UsageError
 from unlearnable.keys import Key
 from unlearnable.tracing import exact
-from unlearnable.tracing.nonce import decoy, draws
+from unlearnable.tracing.nonce import decoy, draws, order
 from unlearnable.tracing.secret import Found, Job, Marks, Secret
 from unlearnable.types import Batch
 
@@ -68,14 +69,15 @@ def run(job: Job) -> Found:
 def statistics(job: Job, keys: Sequence[Key]) -> list[float]:
     """For every key the mean score of the classes whose patterns it drew, on the same pictures."""
     carriers, wanted = assigned(job)
-    values: list[float] = []
-    for first in range(0, len(keys), _KEYS_AT_ONCE):
-        some = keys[first : first + _KEYS_AT_ONCE]
-        images = torch.cat([with_pattern(job.secret, key, carriers, wanted) for key in some])
-        shown = [name(first + place) for place in range(len(some)) for _ in range(len(carriers))]
-        answers = job.ask(NAME, shown, images, wanted.repeat(len(some)))
-        values += answers.of(wanted.repeat(len(some))).view(len(some), -1).mean(1).tolist()
-    return values
+    values: dict[int, float] = {}
+    for some in torch.split(torch.tensor(order(job.secret.nonce, len(keys))), _KEYS_AT_ONCE):
+        numbers = some.tolist()
+        images = torch.cat([with_pattern(job.secret, keys[number], carriers, wanted) for number in numbers])
+        shown = [name(number) for number in numbers for _ in range(len(carriers))]
+        answers = job.ask(NAME, shown, images, wanted.repeat(len(numbers)))
+        means = answers.of(wanted.repeat(len(numbers))).view(len(numbers), -1).mean(1).tolist()
+        values |= zip(numbers, means, strict=True)
+    return [values[number] for number in range(len(keys))]
 
 
 def name(number: int) -> str:

@@ -53,6 +53,8 @@ def run(job: Job) -> Found:
     with torch.no_grad():
         ours = torch.cat([marking.features(part.float() / 255).double() for part in torch.split(pictures, 256)])
     theirs = job.white.features(pictures)
+    if not theirs.isfinite().all() or not job.white.weight.isfinite().all():
+        return Found(NAME, None, none="The model's features or weights are no numbers.")
     u = radioactive.directions(job.secret.key, job.secret.context.classes, ours.shape[1])[list(job.white.rows)]
     found = cosines(ours, theirs, job.white.weight, u)
     logs = [exact.log_cosine_p(value, ours.shape[1]) for value in found]

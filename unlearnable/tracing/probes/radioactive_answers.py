@@ -15,7 +15,7 @@ from typing import Any
 
 from unlearnable.craft import Method
 from unlearnable.tracing import exact, radioactive
-from unlearnable.tracing.nonce import decoy
+from unlearnable.tracing.nonce import decoy, order
 from unlearnable.tracing.probes import key as key_probe
 from unlearnable.tracing.probes.radioactive import applies as applies_white
 from unlearnable.tracing.probes.radioactive import network
@@ -48,13 +48,13 @@ def run(job: Job) -> Found:
     net, names = network(job.secret), job.secret.context.classes
     levels, steps = job.secret.marks.secret["levels"], job.secret.marks.secret["steps"]
     keys = [job.secret.key, *(decoy(job.secret.nonce, number) for number in range(min(job.decoys, MOST)))]
-    values = []
-    for number, key in enumerate(keys):
-        u = radioactive.directions(key, names, net.head.in_features)
-        delta = radioactive.mark(net, carriers, wanted, u, key, levels / 255, steps)
+    values = [0.0] * len(keys)
+    for number in order(job.secret.nonce, len(keys)):
+        u = radioactive.directions(keys[number], names, net.head.in_features)
+        delta = radioactive.mark(net, carriers, wanted, u, keys[number], levels / 255, steps)
         images = key_probe.shipped(carriers.images, delta, levels)
         answers = job.ask(NAME, [key_probe.name(number)] * len(carriers), images, wanted)
-        values.append(answers.of(wanted).mean().item())
+        values[number] = answers.of(wanted).mean().item()
     true, others = values[0], values[1:]
     more = {"statistics": values, "decoys": len(others), "pictures": len(carriers), "decoys_highest": max(others)}
     return Found(
