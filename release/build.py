@@ -20,9 +20,8 @@ from typing import TYPE_CHECKING, Any
 from release import engines, formats, sidecars
 from release.formats import Item, Placed, Shard
 from release.marks import is_done as _is_done
-from release.marks import leftovers as _leftovers
 from release.marks import read as _read_mark
-from release.marks import withdraw as _withdraw
+from release.marks import tidy as _tidy
 from release.marks import write as _write_mark
 from release.room import Room
 from release.rows import Built, Row, Settings
@@ -125,7 +124,6 @@ class Work:
         stamp = formats.stamp(self.source, shard)
         if _is_done(self.mark(shard), self.staging, stamp):
             return
-        _withdraw(self.mark(shard), self.staging)
         write = formats.load(self.settings.layout).write
         made, lost = build_shard(self, shard, write, spread, room or Room())
         written = [row.id for row in made]
@@ -153,14 +151,13 @@ def build(
     work = Work(source, perturb, settings, staging, marks, kept, apart)
     staging.mkdir(exist_ok=True)
     marks.mkdir(parents=True, exist_ok=True, mode=0o700)
-    for leftover in _leftovers(staging, marks):
-        leftover.unlink()
     shards = work.shards()
+    _tidy(marks, staging, {work.mark(shard): formats.stamp(source, shard) for shard in shards})
     found: dict[int, tuple[list[Row], list[Skipped], list[str]]] = {}
     done, failed = len(source.skipped), sum(item.image for item in source.skipped)
     with closing(engines.load(engine).run(work, shards)) as finished:
         for shard in finished:
-            rows, skipped, _ = found[shard.index] = _read_mark(work.mark(shard))
+            _, skipped, _ = found[shard.index] = _read_mark(work.mark(shard))
             done, failed = done + len(shard.records), failed + sum(item.image for item in skipped)
             tell(done, len(source.records) + len(source.skipped), failed)
     parts = [found[shard.index] for shard in shards]

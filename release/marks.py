@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -43,19 +43,22 @@ def is_done(mark: Path, staging: Path, stamp: str) -> bool:
     )
 
 
-def withdraw(mark: Path, staging: Path) -> None:
-    """The shard is not done: what its mark vouched for goes, because the shard may not write all of it again."""
-    if mark.exists():
-        for path in _body(mark)["files"]:
-            (staging / path).unlink(missing_ok=True)
-        mark.unlink()
+def tidy(marks: Path, staging: Path, stamps: Mapping[Path, str]) -> None:
+    """Removes, before a run goes on, marks of other originals or other shards than these, and data files that no mark
+    vouches for: a killed run was writing them, and this one may not write all of them again.
 
-
-def leftovers(staging: Path, marks: Path) -> list[Path]:
-    """Data files that a killed run was writing. A photo that cannot be read now would leave one that nobody vouches for."""
-    found = {path for path in (staging / DATA).rglob("*") if path.is_file()}
-    known = (_body(mark)["files"] for mark in (sorted(marks.glob("*.json")) if found else ()))
-    return sorted(found.difference(*({staging / path for path in files} for files in known)))
+    stamps: of all shards, by the path of their mark.
+    """
+    known: set[Path] = set()
+    for mark in sorted(marks.glob("*.json")):
+        body = _body(mark)
+        if body.get("stamp") == stamps.get(mark):
+            known |= {staging / path for path in body["files"]}
+        else:
+            mark.unlink()
+    for path in (staging / DATA).rglob("*"):
+        if path.is_file() and path not in known:
+            path.unlink()
 
 
 def read(mark: Path) -> tuple[list[Row], list[Skipped], list[str]]:

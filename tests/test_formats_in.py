@@ -103,7 +103,8 @@ def test_where_there_is_no_black_ink_every_step_is_taken_exactly() -> None:
 
 def test_a_cmyk_jpeg_stays_one_with_profile_and_colours() -> None:
     inks = smooth(channels=4)
-    profile = b"\0\0\2\x0cADBE" + bytes(504)
+    header = struct.pack(">L12x4s16x4s88x", 156, b"CMYK", b"acsp")
+    profile = header + struct.pack(">L4sLL", 1, b"cprt", 144, 12) + b"text\0\0\0\0ink\0"
     data = saved(Image.fromarray(inks, "CMYK"), "JPEG", quality=95, subsampling=0, icc_profile=profile)
     made = protected(data)
     after = opened(made.data)

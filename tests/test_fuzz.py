@@ -55,7 +55,7 @@ def test_a_child_that_breaks_a_promise_is_found_and_the_next_goes_on(monkeypatch
         return "fine"
 
     monkeypatch.setattr(fuzzing, "judge", judged)
-    monkeypatch.setattr(fuzzing, "PATIENCE", 0.3)
+    monkeypatch.setattr(fuzzing, "PATIENCE", 1.5)
     found, broken = fuzzing.run(range(8), time.monotonic() + 30)
     assert found == {"fine": 5}
     assert [line.split(":")[0] for line in broken] == ["case 2", "case 4", "case 5"]

@@ -79,9 +79,11 @@ def test_the_live_line_has_one_line_a_stage_with_rate_and_failures(monkeypatch: 
 def test_json_events_are_one_object_a_line_with_the_documented_fields(tree: Path, tmp_path: Path) -> None:
     (tree / "across/bad.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     words = ["protect", str(tree), str(tmp_path / "out"), "--preset", "r16", "--verify", "none", "--progress", "json"]
-    done = CliRunner().invoke(cli.cli, words)
+    done = CliRunner(env={"UNLEARNABLE_CONFIG": str(tmp_path / "config")}).invoke(cli.cli, words)
     assert done.exit_code == 3, done.output
+    assert len([line for line in done.stderr.splitlines() if "keys.json" in line and "Keep a copy" in line]) == 1
     events = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
+    assert [event["stage"] for event in events if "Keep a copy" in event["what"]] == ["keys"]
     writing = [event for event in events if event.get("stage") == "writing"][-1]
     assert list(writing) == ["event", "stage", "what", "done", "of", "failed", "seconds", "rate", "left"]
     assert (writing["event"], writing["done"], writing["of"], writing["failed"]) == ("progress", 61, 61, 1)
@@ -112,8 +114,9 @@ def test_quiet_is_no_progress_whatever_else_is_asked(tree: Path, tmp_path: Path)
         "--progress",
         "json",
     ]
-    done = CliRunner().invoke(cli.cli, words)
+    done = CliRunner(env={"UNLEARNABLE_CONFIG": str(tmp_path / "config")}).invoke(cli.cli, words)
     assert done.exit_code == 0 and not any(line.startswith("{") for line in done.stderr.splitlines())
+    assert "Keep a copy" not in done.stderr and (tmp_path / "config/keys.json").exists()
 
 
 # --- the log ---

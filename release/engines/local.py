@@ -164,7 +164,7 @@ def _serve(work: Work, source: bytes, shards: Sequence[Shard], line: Connection,
             return
         try:
             work.shard(shards[number], map, room)
-        except Exception as why:
+        except Exception as why:  # noqa: BLE001 - the parent raises it
             line.send(_sendable(why))
         else:
             line.send(None)

@@ -149,7 +149,7 @@ def test_demodulation_by_blocks_takes_a_tile_that_turns_around_block_by_block() 
     signs = torch.randint(0, 2, (60, 1, 2, 2), generator=generator) * 2.0 - 1
     tiled = (signs.repeat_interleave(8, 2).repeat_interleave(8, 3) * tile.repeat(2, 2)) * 20
     arm = (x + tiled * (labels == 1).view(-1, 1, 1, 1)).round().byte()
-    out = demodulate.demodulated(arm, labels, 3, demodulate.Params(2.0, blocks=True))
+    out = demodulate.demodulated(arm, labels, 3, demodulate.Params(2.0, of="blocks"))
     left = ((out.float() - x) * tiled).sum((1, 2, 3)) / tiled.square().sum((1, 2, 3))
     assert left[labels == 1].abs().max() < 0.3
     assert (out[labels != 1].float() - arm[labels != 1].float()).abs().mean() < 1

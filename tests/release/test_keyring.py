@@ -228,7 +228,7 @@ def test_a_damaged_archive_id_is_a_sentence_and_no_key_is_drawn_from_it(
     owner = tmp_path / "out.owner"
     owner.mkdir()
     (owner / layout.ARCHIVE).write_text(text)
-    with pytest.raises(IntegrityError, match="archive.json is damaged"):
+    with pytest.raises(IntegrityError, match=r"archive\.json is damaged"):
         records.open_owner(tmp_path / "out", ASKED, None, False)
     assert not (owner / layout.KEY).exists()
 

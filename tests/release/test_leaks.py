@@ -279,6 +279,19 @@ def test_what_is_left_beside_the_picture_is_named(
     assert (found["path"], found["kind"]) == (f"data/{name}", "leftover") and words in found["reason"]
 
 
+def test_what_the_reader_cannot_look_into_is_named_and_not_passed() -> None:
+    """A decoder skips bytes between the blocks of a JPEG, and opens compressed XMP; this reader does neither."""
+    clean = coded(picture(0, 0), "JPEG")
+    hidden = b"\xff\xfe\x00\x0ca thumbnail"
+    assert leftovers.look(clean).faults == ()
+    assert leftovers.look(clean[:2] + b"\0" + hidden + clean[2:]).faults and leftovers.look(clean[:-2]).faults
+    packet = zlib.compress(b"<x><xmpGImg:image>" + b"A" * 2000 + b"</xmpGImg:image></x>")
+    png = coded(picture(0, 0), "PNG")
+    body = b"iTXt" + b"XML:com.adobe.xmp\0\1\0\0\0" + packet
+    chunk = (len(body) - 4).to_bytes(4, "big") + body + zlib.crc32(body).to_bytes(4, "big")
+    assert leftovers.look(png).faults == () and leftovers.look(png[:33] + chunk + png[33:]).faults
+
+
 def test_webp_and_tiff_are_searched_too() -> None:
     webp = coded(picture(0, 0, 16), "WEBP", lossless=True)
     assert not leftovers.look(webp).faults

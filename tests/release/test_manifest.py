@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from made_release import verification
 
 from release.facts import Quality
-from release.manifest import FileEntry, Manifest, check_path, public_verification, utc_now
+from release.manifest import FileEntry, Manifest, check_path, public_verification, schema, utc_now
+from release.schema import problems
 from unlearnable.errors import IntegrityError
 
 
@@ -216,6 +217,35 @@ DAMAGED = [
 def test_damage_is_a_sentence_and_never_a_crash(data: bytes) -> None:
     with pytest.raises(IntegrityError, match=r"manifest\.json"):
         Manifest.from_bytes(data)
+
+
+ODD = st.sampled_from(
+    ["", "a.png", "0f" * 32, "0F" * 32, "data", "else", -1, 0, 7, 255, 256, 2**70, -0.5, 7.5, 255.5, math.inf, math.nan]
+    + [True, False, None, [], {}, ["data"]]
+)
+
+
+@given(st.dictionaries(st.sampled_from(["path", "sha256", "size", "kind", "images", "linf", "p999", "psnr"]), ODD))
+def test_what_is_asked_of_many_entries_at_once_is_what_is_asked_of_one(changes: dict[str, Any]) -> None:
+    of_one = schema()["properties"]["files"]["items"]
+    changed = asdict(entry("data/a.png")) | changes
+    slow = list(problems(changed, of_one, "files[0]"))
+    document = json.loads(VERSION_2) | {"files": [changed]}
+    assert list(problems(document, schema())) == slow
+    assert list(problems(document | {"files": [asdict(entry("b")), changed]}, schema())) == [
+        words.replace("files[0]", "files[1]") for words in slow
+    ]
+
+
+@pytest.mark.parametrize("name", ["path", "sha256", "size", "kind", "images", "linf", "p999", "psnr"])
+def test_every_field_of_an_entry_is_asked_for_and_has_a_type(name: str) -> None:
+    document = json.loads(VERSION_2)
+    document["files"][0][name] = [1]
+    with pytest.raises(IntegrityError, match=rf"files\[0\].{name} should be"):
+        Manifest.from_bytes(json.dumps(document).encode())
+    del document["files"][0][name]
+    with pytest.raises(IntegrityError, match=rf"files\[0\].{name} is missing"):
+        Manifest.from_bytes(json.dumps(document).encode())
 
 
 def test_a_release_without_a_bound_is_listed_like_any_other() -> None:

@@ -466,10 +466,10 @@ def test_protect_pushes_what_it_made_unless_it_fell_short(
 def test_a_push_that_fails_after_protect_says_that_the_release_is_there(
     hub: Hub, release: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import cli
+    from unlearnable.commands import protect
 
     def fail(*_: object, **__: object) -> None:
         raise HubError("The Hub is busy.", "Later.")
 
     with pytest.raises(HubError, match=r"is finished.*Then: unlearnable push"):
-        cli._pushed_after(fail, release, REPO, None)
+        protect._pushed_after(fail, release, REPO, None)

@@ -27,11 +27,13 @@ def test_binomial_tails_are_what_counting_all_outcomes_gives() -> None:
         for hits in range(trials + 1):
             outcomes = itertools.product(range(labels), repeat=trials)
             counted = sum(sum(o == 0 for o in outcome) >= hits for outcome in outcomes) / labels**trials
-            assert exact.binomial_tail(hits, trials, 1 / labels) == pytest.approx(counted, rel=1e-12)
-    assert exact.binomial_tail(2, 2, 1 / 9) == pytest.approx(0.0123, abs=1e-4)
-    assert exact.binomial_tail(3, 4, 1 / 9) == pytest.approx(0.0050, abs=1e-4)
+            assert exact.binomial_tail(hits, trials, labels) == pytest.approx(counted, rel=1e-12)
+    assert exact.binomial_tail(2, 2, 9) == pytest.approx(0.0123, abs=1e-4)
+    assert exact.binomial_tail(3, 4, 9) == pytest.approx(0.0050, abs=1e-4)
     with pytest.raises(ValueError, match="hits"):
-        exact.binomial_tail(5, 4, 0.1)
+        exact.binomial_tail(5, 4, 10)
+    assert exact.binomial_tail(3, 3, 10) == 0.001 == exact.rank_sum_p([1, 1, 1], 10), "the level itself is reached"
+    assert exact.rank_sum_p([1] * 110, 1000) < 1e-300, "more outcomes than a float can count"
 
 
 def test_rank_sums_are_what_counting_all_outcomes_gives() -> None:

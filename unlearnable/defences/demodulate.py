@@ -9,6 +9,7 @@ of whole images' frequencies, against textures on that grid. Test images have no
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 from math import pi, sqrt
 
 import torch
@@ -20,11 +21,11 @@ from unlearnable.device import in_parts
 from unlearnable.train import History
 
 COST = 1.1
-WORDS = "taking out what each class's spectrum has too much of"
+WORDS = "taking {strength:.0%} of what a class's spectrum has too much of out of its {of}"
 PRESETS: dict[str, dict[str, object]] = {
     "demodulate": {},
     "demodulate2": {"strength": 2.0},
-    "demodulate_blocks": {"blocks": True},
+    "demodulate_blocks": {"of": "blocks"},
 }
 
 
@@ -32,14 +33,14 @@ PRESETS: dict[str, dict[str, object]] = {
 class Params:
     strength: float = 1.0
     "1: down to the other classes' mean; 2: as far below it as it was above; up to 8"
-    blocks: bool = False
-    "coefficients of 8x8 blocks in place of whole images' frequencies"
+    of: Literal["images", "blocks"] = "images"
+    "frequencies of whole images, or coefficients of 8x8 blocks"
 
     def __post_init__(self) -> None:
         if not 0 < self.strength <= 8:
             raise ValueError(f"strength is above 0 and at most 8, not {self.strength}")
-        if self.blocks not in (False, True):
-            raise ValueError(f"blocks is true or false, not {self.blocks}")
+        if self.of not in ("images", "blocks"):
+            raise ValueError(f"of is images or blocks, not {self.of!r}")
 
 
 def victim(job: Job, params: Params) -> History:
@@ -48,7 +49,7 @@ def victim(job: Job, params: Params) -> History:
 
 def demodulated(images: Tensor, groups: Tensor, count: int, params: Params) -> Tensor:
     """(N, 3, V, V) uint8 -> the same, each of `count` groups brought down to what the others have."""
-    if not params.blocks:
+    if params.of == "images":
         gains = _spectrum.excess_removed(*_spectrum.powers(images, groups, count), params.strength)
         return _spectrum.filtered(images, groups, gains)
     gains = _spectrum.excess_removed(*_spectrum.powers(images, groups, count, _cosines), params.strength)

@@ -20,7 +20,7 @@ from unlearnable.train import History
 PAPER = "after Liu et al. 2023, arXiv 2301.13838"
 CHEAP = True
 COST = 1.0
-WORDS = "JPEG compression at quality {quality} off its grid"
+WORDS = "JPEG compression at quality {quality} after a random shift and a change of scale by up to {scale:.0%}"
 PRESETS: dict[str, dict[str, float]] = {
     "shift_jpeg10": {"quality": 10, "scale": 0.0},
     "rescale_jpeg10": {"quality": 10, "scale": 0.25},

@@ -21,12 +21,12 @@ def rank_p(true: float, decoys: Sequence[float]) -> float:
     return (1 + sum(not value < true for value in decoys)) / (1 + len(decoys))
 
 
-def binomial_tail(hits: int, trials: int, chance: float) -> float:
-    """P(Binomial(trials, chance) >= hits)."""
+def binomial_tail(hits: int, trials: int, labels: int) -> float:
+    """P(Binomial(trials, 1 / labels) >= hits), in whole numbers: 3 of 3 among 10 must be 0.001 and not a bit more."""
     if not 0 <= hits <= trials:
         raise ValueError(f"hits is 0 to {trials}, not {hits}")
-    terms = (math.comb(trials, k) * chance**k * (1 - chance) ** (trials - k) for k in range(hits, trials + 1))
-    return 1.0 if hits == 0 else min(1.0, math.fsum(terms))
+    ways = sum(math.comb(trials, k) * (labels - 1) ** (trials - k) for k in range(hits, trials + 1))
+    return float(ways / labels**trials)
 
 
 def rank_sum_p(ranks: Sequence[int], labels: int) -> float:
@@ -41,7 +41,7 @@ def rank_sum_p(ranks: Sequence[int], labels: int) -> float:
                 more[total + rank] = more.get(total + rank, 0) + count
         ways = more
     low = sum(count for total, count in ways.items() if total <= sum(ranks))
-    return low / float(labels ** len(ranks))
+    return float(low / labels ** len(ranks))
 
 
 def holm(ps: Mapping[str, float]) -> dict[str, float]:

@@ -24,8 +24,8 @@ DOES_NOT_PROVE = (
     "It does not say who trained the model, nor that training on them was unlawful.",
     "Where nothing is found, the model may have been trained on them all the same: strong compression, grayscale or "
     "adversarial training can remove what the test looks for.",
-    "It holds for models that were made before the secret was opened. Whoever has read this evidence could train for or "
-    "against it.",
+    "It holds for models that were made after the release was published and before the secret was opened. Whoever has read "
+    "this evidence could train for or against it, and a model that was there before proves nothing.",
 )
 
 

@@ -3,7 +3,7 @@
 A file has NAME, ORDER, NULL (its null hypothesis, one sentence), ASKS (what an owner is told is asked), NEEDS (top-1 or
 weights), `applies(method, state, marks)`, `queries(plan, decoys, images)`, `carriers(plan, images)`
 (how many clean pictures of the owner it wants) and `run(job) -> Found`. All randomness of a test
-is the owner's key, or drawn from the committed nonce: given a model, a p-value has nothing left to choose.
+is the owner's key, or drawn from the committed nonce: given a model, pictures and their number, nothing is left to choose.
 """
 
 from __future__ import annotations

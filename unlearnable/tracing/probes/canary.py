@@ -47,7 +47,7 @@ def run(job: Job) -> Found:
     classes = len(job.secret.context.classes)
     answers = job.ask(NAME, [f"canary {number}" for number in range(len(labels))], targets, labels)
     hits = int((answers.top == labels).sum())
-    by_hits = exact.binomial_tail(hits, len(labels), 1 / classes)
+    by_hits = exact.binomial_tail(hits, len(labels), classes)
     more: dict[str, Any] = {"hits": hits, "pictures": len(labels), "p_of_hits": by_hits}
     if answers.probabilities is None:
         return Found(NAME, by_hits, hits, len(labels) / classes, len(labels), more=more)
