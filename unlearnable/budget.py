@@ -9,7 +9,6 @@ bound is true of the decoded pixels of every lossless file by construction, not 
 from __future__ import annotations
 
 import functools
-import itertools
 import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -27,7 +26,6 @@ DEFAULT_LEVELS = 8
 MAX_LEVELS = 64  # a quarter of the range: past this nobody would call the copy a picture of the original
 NO_BOUND = 255  # any pixel may become any other
 _SAMPLES = 1 << 17  # at a time: what is made of them stays in the cache
-_TALL = 3  # times the working size
 VISIBLE_ABOVE = 16  # past this nobody should be told that people hardly see it
 
 
@@ -138,21 +136,9 @@ def _resampled(delta: Tensor, height: int, width: int) -> Iterator[Tensor]:
         return
     across = resample(delta, size, width).permute(1, 2, 0).reshape(size, -1)
     above, below, weights = _weights(height, size)
-    for run in _runs(height, size, at_once):
-        alike = above[run.start] == above[run.stop - 1]
-        first, second = (across[index[run.start]] if alike else across[index[run]] for index in (above, below))
-        yield torch.mul(first, weights[0, run, None]).addcmul_(second, weights[1, run, None])
-
-
-@functools.lru_cache(maxsize=64)
-def _runs(height: int, size: int, most: int) -> list[slice]:
-    """All rows in runs of at most so many; of the same two rows of the working size, where these make several."""
-    above = _weights(height, size)[0].tolist() if height >= _TALL * size else [0] * height
-    starts = [0]
-    for row in range(1, height):
-        if above[row] != above[row - 1] or row - starts[-1] == most:
-            starts.append(row)
-    return [slice(a, b) for a, b in itertools.pairwise([*starts, height])]
+    for top in range(0, height, at_once):
+        run = slice(top, top + at_once)
+        yield across[above[run]].mul_(weights[0, run, None]).addcmul_(across[below[run]], weights[1, run, None])
 
 
 @functools.lru_cache(maxsize=64)
