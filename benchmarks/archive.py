@@ -174,10 +174,12 @@ class Ours:
             self(files, out, 1)
             total = time.process_time() - begun
         begun = time.process_time()
-        for path in files:  # once more what the digests of the originals took, and what sealing will take
+        for path in files:  # once more what the digests of the originals took
             hashlib.sha256(path.read_bytes()).hexdigest()
         spent[0] += time.process_time() - begun
-        hashing.walk(out / "staging")
+        begun = time.process_time()  # and what sealing will take
+        for _ in hashing.digests(out / "staging", list(hashing.walk(out / "staging"))):
+            pass
         sealing = time.process_time() - begun
         return round((spent[0] + sealing) / (total + sealing), 4)
 

@@ -92,7 +92,7 @@ def make(picture: Picture, delta: Tensor, settings: Settings) -> Made:
 
 def _measured(pages: Sequence[Picture], data: bytes, name: str) -> list[tuple[int, float, float]]:
     """How far each page is from what a file of ours decodes to."""
-    shipped = imageio.decode(data, name, limit_megapixels=math.inf)
+    shipped = imageio.decode(data, name, limit_megapixels=math.inf, pixels_only=True)
     pairs = zip(pages, (shipped, *shipped.more), strict=True)
     return [budget.realised(before.pixels, after.pixels) for before, after in pairs]
 

@@ -83,13 +83,8 @@ def _of_fields(schema: Mapping[str, Any]) -> Callable[[Any], bool]:
     def holds(value: Any) -> bool:
         if type(value) is not dict:
             return False
-        for name in required:
-            if name not in value:
-                return False
-        for name, item in value.items():
-            if name in tests and not tests[name](item):
-                return False
-        return True
+        whole = all(name in value for name in required)
+        return whole and all(tests[name](item) for name, item in value.items() if name in tests)
 
     return holds
 

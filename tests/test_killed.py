@@ -21,7 +21,7 @@ from made_pictures import picture, write_tree
 from PIL import Image
 
 import unlearnable
-from release import layout
+from release import build, layout
 from release.formats import folder, parquet
 from unlearnable import Options
 from unlearnable.errors import IntegrityError, UnlearnableError, UsageError
@@ -153,6 +153,62 @@ def test_a_photo_that_changed_between_two_runs_is_made_anew(
     assert same["images"]["protected"] == 60
     unlearnable.protect(str(tree), tmp_path / "whole", asked)
     assert data(tmp_path / "out") == data(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("when", ["in a finished shard", "in the shard under way"])
+def test_a_photo_that_cannot_be_read_any_more_leaves_nothing_of_the_killed_run(
+    when: str, tree: Path, tmp_path: Path, asked: Options, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, count = build._write_mark, [0]
+
+    def killed(*given: object) -> object:
+        count[0] += 1
+        if count[0] == 4:
+            raise KeyboardInterrupt
+        return real(*given)
+
+    monkeypatch.setattr(build, "_write_mark", killed)
+    with pytest.raises(KeyboardInterrupt):
+        unlearnable.protect(str(tree), tmp_path / "out", asked)
+    monkeypatch.setattr(build, "_write_mark", real)
+    victim = sorted(tree.rglob("*.png"))[1 if when == "in a finished shard" else 16]
+    name = f"data/{victim.relative_to(tree)}"
+    assert (layout.staging_folder(tmp_path / "out") / name).exists()
+    victim.write_bytes(bytes(victim.stat().st_size))
+    document = unlearnable.protect(str(tree), tmp_path / "out", asked)
+    assert [item["id"] for item in document["skipped"]] == [name.removeprefix("data/")]
+    assert not (tmp_path / "out" / name).exists() and len(data(tmp_path / "out")) == 59
+
+
+def test_a_sidecar_that_changed_between_two_runs_ships_as_it_now_is(
+    tree: Path, tmp_path: Path, asked: Options, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    beside = tree / "across/001.png.xmp"
+    beside.write_text("<x>where it was</x>")
+    stop_after(3, monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        unlearnable.protect(str(tree), tmp_path / "out", asked)
+    monkeypatch.undo()
+    monkeypatch.setattr(folder, "MAX_ROWS", 5)
+    assert (layout.staging_folder(tmp_path / "out") / "data/across/001.png.xmp").exists()
+    beside.write_text("<x>nothing of it</x>")
+    unlearnable.protect(str(tree), tmp_path / "out", asked)
+    assert (tmp_path / "out/data/across/001.png.xmp").read_text() == "<x>nothing of it</x>"
+
+
+def test_progress_counts_images_and_no_sidecars(
+    tree: Path, tmp_path: Path, asked: Options, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for photo in list(tree.rglob("*.png"))[:9]:
+        photo.with_name(photo.name + ".xmp").write_bytes(b"\xff")  # no text: left out, and reported
+    heard: list[tuple[int, int]] = []
+    unlearnable.protect(
+        str(tree),
+        tmp_path / "out",
+        asked,
+        tell=lambda what, n, of, failed=0: heard.append((n, of)) if what == "writing" else None,
+    )
+    assert heard[-1] == (60, 60) and len(set(heard)) == 12
 
 
 def test_a_source_that_is_another_one_now_is_refused_with_the_way_out(

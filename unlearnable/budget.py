@@ -126,8 +126,6 @@ def _resampled(delta: Tensor, height: int, width: int) -> Iterator[Tensor]:
 
     Of an image that is higher than the working size every row is made of two rows of `across`, as torch makes it.
     """
-    import torch
-
     channels, size = delta.shape[:2]
     at_once = max(1, _SAMPLES // (width * channels))
     if height <= size:

@@ -68,6 +68,7 @@ warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 LIMIT_MEGAPIXELS = 200
 SMALLEST_SIDE = 8  # pixels; below this there is nothing to train on and filters have no room
 _limit = [float(LIMIT_MEGAPIXELS)]
+_Told = Callable[[ImageFile.ImageFile, Pixels, str, bool, str], Picture]
 
 _MODES = {"1": "L", "L": "L", "LA": "LA", "P": "RGB", "PA": "RGBA", "RGB": "RGB", "RGBA": "RGBA"} | {
     "RGBX": "RGB",
@@ -91,11 +92,14 @@ def decode(
     name: str,
     limit_megapixels: float | None = None,
     admit: Callable[[int], None] = lambda pixels: None,
+    *,
+    pixels_only: bool = False,
 ) -> Picture:
     """Upright pixels of one file's bytes; palettes become RGB, or RGBA when they hold transparency.
 
     limit_megapixels: by default what `limit` set; admit: hears the number of pixels before any is decoded, and may wait
-    until there is room. Raises ImageError, naming the file, for everything that cannot be
+    until there is room; pixels_only: no metadata, which takes as long as a small photo's pixels. Raises ImageError, naming
+    the file, for everything that cannot be
     protected faithfully: damaged or cut short, more than 8 bits a channel that Pillow cannot give, LAB colours, other
     containers, too small or too large. A JPEG whose middle is damaged but which ends properly cannot be told from a good
     one by the codec. Of MPO and HEIC the first picture is taken.
@@ -114,7 +118,7 @@ def decode(
         count = 1 if container in ("JPEG", "HEIC") else int(getattr(image, "n_frames", 1))
         admit(image.width * image.height * count)
         if count == 1 or container == "TIFF":
-            return _pages(data, container, name, most, count)
+            return _pages(data, container, name, most, count, _untold if pixels_only else described)
         _check_size(image.width * count, image.height, name, most, f"{count} frames of ")
         _check_kind(image, container, data, name, count)
         lossless = _is_lossless(image, container, data)
@@ -213,7 +217,7 @@ def _check_size(width: int, height: int, name: str, most: float, of: str = "") -
         raise ImageError(f"{name} has {width} x {height} pixels, fewer than 8 a side.", "Leave it out.")
 
 
-def _pages(data: bytes, container: str, name: str, most: float, count: int) -> Picture:
+def _pages(data: bytes, container: str, name: str, most: float, count: int, told: _Told) -> Picture:
     """The one picture of a file, or all pages of a TIFF that are pictures and not previews of others."""
     found: list[Picture] = []
     pixels = 0
@@ -237,11 +241,11 @@ def _pages(data: bytes, container: str, name: str, most: float, count: int) -> P
         if deep:
             numbers = upright(_deep.read(functools.partial(opened, page)), turn(image))
             numbers = numbers if numbers.ndim == 3 else numbers[:, :, None]
-            one = described(image, _deep.grey_levels(numbers), container, lossless, name)
+            one = told(image, _deep.grey_levels(numbers), container, lossless, name)
             found.append(replace(one, deep=numbers))
         else:
             image.load()
-            found.append(_picture(image, container, lossless, name))
+            found.append(_picture(image, container, lossless, name, told))
     return replace(found[0], more=tuple(found[1:]))
 
 
@@ -267,6 +271,12 @@ def _check_kind(image: ImageFile.ImageFile, container: str, data: bytes, name: s
     return False
 
 
+def _untold(image: ImageFile.ImageFile, pixels: Pixels, container: str, lossless: bool, name: str) -> Picture:
+    """`described`, without a look at the metadata."""
+    del image
+    return Picture(pixels, container, lossless, name)
+
+
 def _is_lossless(image: ImageFile.ImageFile, container: str, data: bytes) -> bool:
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         return image.tag_v2.get(_TIFF_COMPRESSION, 1) not in _TIFF_LOSSY
@@ -275,7 +285,7 @@ def _is_lossless(image: ImageFile.ImageFile, container: str, data: bytes) -> boo
     return container not in (*LOSSY, "HEIC")
 
 
-def _picture(image: ImageFile.ImageFile, container: str, lossless: bool, name: str) -> Picture:
+def _picture(image: ImageFile.ImageFile, container: str, lossless: bool, name: str, told: _Told) -> Picture:
     """A loaded image with 8 bits a channel."""
     mode = _MODES[image.mode]
     if image.has_transparency_data:
@@ -283,5 +293,5 @@ def _picture(image: ImageFile.ImageFile, container: str, lossless: bool, name: s
     converted = image if image.mode == mode else image.convert(mode)
     pixels = upright(_views.held(converted), turn(image))
     if mode == "CMYK":
-        return replace(described(image, _inks.shown(pixels), container, lossless, name), inks=pixels)
-    return described(image, pixels if pixels.ndim == 3 else pixels[:, :, None], container, lossless, name)
+        return replace(told(image, _inks.shown(pixels), container, lossless, name), inks=pixels)
+    return told(image, pixels if pixels.ndim == 3 else pixels[:, :, None], container, lossless, name)

@@ -33,7 +33,6 @@ def test_binomial_tails_are_what_counting_all_outcomes_gives() -> None:
     with pytest.raises(ValueError, match="hits"):
         exact.binomial_tail(5, 4, 10)
     assert exact.binomial_tail(3, 3, 10) == 0.001 == exact.rank_sum_p([1, 1, 1], 10), "the level itself is reached"
-    assert exact.rank_sum_p([1] * 110, 1000) < 1e-300, "more outcomes than a float can count"
 
 
 def test_rank_sums_are_what_counting_all_outcomes_gives() -> None:
