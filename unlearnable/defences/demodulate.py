@@ -9,8 +9,8 @@ of whole images' frequencies, against textures on that grid. Test images have no
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 from math import pi, sqrt
+from typing import Literal
 
 import torch
 from torch import Tensor
