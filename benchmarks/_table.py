@@ -122,7 +122,7 @@ def write(lines: list[Line], rows: Sequence[Row], out: Path) -> None:
             text.append(_markdown(protocol, table, missing, found))
     out.parent.mkdir(parents=True, exist_ok=True)
     out.with_suffix(".json").write_text(json.dumps(report, indent=1) + "\n")
-    out.with_suffix(".md").write_text("\n".join(text))
+    out.with_suffix(".md").write_text("\n".join([*text, _WHY]))
 
 
 CLEAN = (
@@ -150,6 +150,28 @@ of its rows have a star for that reason alone, so that it is the order that is c
 """
 
 
+_WHY = """## Why rows differ (2026-11-21, of the miniature)
+
+- **Levels**: a tiny network, 10,000 images and 936 steps against 39,000. Clean accuracy is 68 and not 95, and finals
+  are those of a training that has hardly begun to forget: compare what is left of the clean accuracy, not levels.
+- **LF**: the paper does not say how waves are scaled to the budget. Saturated (`sign`), all seven rows leave the
+  published share within 15 points; as waves (`-shape`) LF4 and LF8 leave all of it. So the presets saturate now.
+- **R4, R16, R64, R128, RN** hold less here, the finer the blocks the less. The loss on RN never falls below 0.5 in 12
+  epochs. The tiny network pools its first layer by two, which is supposed to blur single pixels; not tested
+  (`miniature-long` and `miniature-small` are there for it).
+- **R1**: the classes that share one of the eight shifts are what is learned, so the draw decides; seeds differ in
+  their draws.
+- **M10**: the step is not stated; ours is the budget over the steps. **P10** with the authors' fixed step agrees;
+  with the preset's own, longer one it is far stronger (41 against 67 peak).
+- **FC, FCS, FCSD** are strong poisons here (peaks 44, 25, 20) and nearly useless in the paper (87, 84, 80). Not
+  understood. Ours are cut to 15 steps of 0.0067 on a weak surrogate, and networks misread more of the images than
+  published; toward another class (`FC-targeted`, 60 steps of 0.0017) FC is stronger still. A GPU run with the
+  published 100 steps of 0.001 should decide.
+- **SEP, REM, EntF** are cut far below their published cost (`reduced`), and weaker for it; EntF protects against
+  adversarial training, which this table does not try.
+"""
+
+
 def _markdown(protocol: str, table: list[Line], missing: list[str], found: dict[str, Line]) -> str:
     first = table[0]
     out = [f"## {protocol}: {first['victim']}, {first['images']:,} images, {first['epochs']} epochs", ""]
@@ -168,6 +190,9 @@ def _markdown(protocol: str, table: list[Line], missing: list[str], found: dict[
     for name, value in known.items():
         low, high = value["interval"]
         out.append(f"| {name} | {value['spearman']:.2f} | {low:.2f} to {high:.2f} | {value['rows']} |")
+    agreed = agreement(table, clean)
+    if agreed:
+        out += ["", agreed]
     far = further(table)
     if far:
         out += ["", f"Furthest from the published order of peaks (place here, there): {'; '.join(far)}."]
@@ -180,6 +205,20 @@ def further(table: list[Line]) -> list[str]:
     here, there = ranks([row["peak"] for row in both]), ranks([row["published_peak"] for row in both])
     far = [i for i in np.argsort(-abs(here - there)) if abs(here - there)[i] > max(2, len(both) / 4)]
     return [f"{both[i]['row']} {here[i]:g}, {there[i]:g}" for i in far]
+
+
+def agreement(table: list[Line], clean: float | None) -> str:
+    """How many rows leave the published share of the clean accuracy, within 15 points, and which do not."""
+    both = [row for row in table if row["published_peak"] is not None and not row["variant"]]
+    apart = {row["row"]: _apart(row, clean) for row in both} if clean else {}
+    far = [f"{name} ({gap:+.0f})" for name, gap in sorted(apart.items(), key=lambda item: item[1]) if abs(gap) > 15]
+    words = f"{len(apart) - len(far)} of {len(apart)} rows leave the published share within 15 points"
+    return f"{words}; further: {', '.join(far)}." if far else f"{words}." if apart else ""
+
+
+def _apart(row: Line, clean: float | None) -> float:
+    ours, theirs = left(row["peak"], clean), left(row["published_peak"], CLEAN)
+    return (ours or 0.0) - (theirs or 0.0)
 
 
 def _line(row: Line, clean: float | None) -> str:
