@@ -28,12 +28,12 @@ from release import keyring, layout, sign
 from release.card import TEMPLATES
 from release.manifest import utc_now
 from unlearnable.errors import IntegrityError, disk_error
+from unlearnable.keys import commitment
 from unlearnable.version import __version__
 
 PREDICATE = "https://unlearnable/trace/v1"  # a name, as in-toto allows; nothing is served there
 SCHEMA_VERSION = 1
 ENVELOPE, ANSWERS, PAGE = "evidence.json", "answers.csv", "report.html"
-_NONCE = 32  # bytes
 COLUMNS = ("test", "shown", "picture_sha256", "wanted", "answer", "score")
 
 Row = tuple[str, str, str, int, int, float]
@@ -114,17 +114,6 @@ def read(envelope: bytes, answers: bytes, manifest: bytes, public_pem: bytes) ->
         if not holds:
             raise IntegrityError(f"{what}.")
     return said
-
-
-def commitment(plan: Mapping[str, Any], nonce: bytes) -> str:
-    """SHA-256 of the nonce and the canonical JSON of the plan: what the manifest published before anything was asked.
-
-    Raises ValueError for a nonce of another length than 32 bytes: where it ends must not be open to choice.
-    """
-    if len(nonce) != _NONCE:
-        raise ValueError(f"a nonce is {_NONCE} bytes, not {len(nonce)}")
-    text = json.dumps(plan, sort_keys=True, ensure_ascii=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(nonce + text.encode("ascii")).hexdigest()
 
 
 def table(rows: Sequence[Row]) -> bytes:

@@ -15,12 +15,12 @@ from release.manifest import Manifest
 from unlearnable import craft, imageio
 from unlearnable.craft import Crafter
 from unlearnable.errors import IntegrityError, UsageError
-from unlearnable.keys import Key
+from unlearnable.keys import Key, commitment
 from unlearnable.learn import context_of
 from unlearnable.options import Options
 from unlearnable.sources import open_source
 from unlearnable.study import Study
-from unlearnable.tracing import carriers, models, plan, prepare, probes, run
+from unlearnable.tracing import carriers, models, prepare, probes, run
 from unlearnable.tracing.answers import Model, Names, silent
 from unlearnable.tracing.models import Seen
 from unlearnable.tracing.pictures import Folder
@@ -123,7 +123,7 @@ def _opened(root: Path, state: Path, crafter: Crafter) -> Secret:
         document = json.loads(path.read_text(encoding="utf-8"))
         committed, nonce = document["plan"], bytes.fromhex(document["nonce"])
         salted = crafter.context.key.commitment(bytes.fromhex(committed["key"]["salt"])) == committed["key"]["sha256"]
-        held = salted and plan.commitment(committed, nonce) == manifest.trace_commitment["sha256"]
+        held = salted and commitment(committed, nonce) == manifest.trace_commitment["sha256"]
     except (ValueError, KeyError, TypeError):
         held = False
     if not held:

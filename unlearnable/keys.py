@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import json
 import os
 import secrets
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,20 @@ def write_new(path: Path, data: bytes, mode: int) -> None:
     except BaseException:
         path.unlink(missing_ok=True)
         raise
+
+
+NONCE_BYTES = 32
+
+
+def commitment(document: Mapping[str, Any], nonce: bytes) -> str:
+    """SHA-256 of a nonce and a document's canonical JSON, hexadecimal: published, it binds to both and tells neither.
+
+    Raises ValueError for a nonce of another length than 32 bytes: where it ends must not be open to choice.
+    """
+    if len(nonce) != NONCE_BYTES:
+        raise ValueError(f"a nonce is {NONCE_BYTES} bytes, not {len(nonce)}")
+    text = json.dumps(document, sort_keys=True, ensure_ascii=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(nonce + text.encode("ascii")).hexdigest()
 
 
 def _part(label: str | int) -> bytes:

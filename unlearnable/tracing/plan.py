@@ -8,13 +8,12 @@ what a test draws beside the secret (decoys, which picture carries which pattern
 
 from __future__ import annotations
 
-import hashlib
-import json
 import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from unlearnable.craft import Method
+from unlearnable.keys import NONCE_BYTES
 from unlearnable.params import as_dict
 from unlearnable.tracing import probes
 from unlearnable.tracing.secret import Marks
@@ -26,7 +25,6 @@ DECOYS, SLOW_DECOYS = 999, 249  # 999 is what alpha 0.001 needs
 _SLOW = ("autoregressive",)  # half a second a key
 IMAGES = 20  # pictures that carry a pattern, for each key
 PLAIN = 400  # pictures that are asked as they are
-NONCE_BYTES = 32
 
 
 def make(
@@ -70,11 +68,3 @@ def make(
 
 def new_nonce() -> bytes:
     return secrets.token_bytes(NONCE_BYTES)
-
-
-def commitment(plan: Mapping[str, Any], nonce: bytes) -> str:
-    """SHA-256 of the nonce and the plan's canonical JSON, hexadecimal."""
-    if len(nonce) != NONCE_BYTES:
-        raise ValueError(f"a nonce is {NONCE_BYTES} bytes, not {len(nonce)}")
-    text = json.dumps(plan, sort_keys=True, ensure_ascii=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(nonce + text.encode("ascii")).hexdigest()

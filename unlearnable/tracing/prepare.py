@@ -18,6 +18,7 @@ from unlearnable import budget
 from unlearnable.craft import Crafter
 from unlearnable.device import pick
 from unlearnable.errors import UsageError
+from unlearnable.keys import commitment
 from unlearnable.nets import Network
 from unlearnable.options import Options
 from unlearnable.study import Study
@@ -132,4 +133,4 @@ def opened(
 
 def published(document: Mapping[str, Any]) -> dict[str, str]:
     """What the manifest says of it."""
-    return {"sha256": plan.commitment(document["plan"], bytes.fromhex(document["nonce"]))}
+    return {"sha256": commitment(document["plan"], bytes.fromhex(document["nonce"]))}
