@@ -11,9 +11,9 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -102,7 +102,8 @@ class Work:
     """What has to be done with every shard of a run, wherever it is done (release.engines).
 
     kept: finds images that an earlier release made; they are copied and not made again. apart: whether other processes
-    make the same; the perturbations of closed forms, which see one image at a time.
+    make the same; the perturbations of closed forms, which see one image at a time. address: of a cluster, for an engine
+    that works on one. left_out: reasons by the ids of images that are not to be touched, because they kill who does.
     """
 
     source: Source
@@ -112,6 +113,8 @@ class Work:
     marks: Path
     kept: Kept | None = None
     apart: bool = False
+    address: str | None = None
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
     def shards(self) -> list[Shard]:
         return formats.shards(self.source, self.settings.layout)
@@ -235,6 +238,9 @@ def _chunks(
     held = 0
     most = _APART_IMAGES if work.apart else _CHUNK_IMAGES
     for record in records:
+        if record.id in work.left_out:
+            skipped.append(Skipped(record.id, work.left_out[record.id]))
+            continue
         try:
             found, digest = _opened(work, record, room)
         except ImageError as why:

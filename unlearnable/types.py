@@ -119,6 +119,10 @@ class TrainSurrogate(Protocol):
         """
 
 
+def _unheard(message: str) -> None:
+    """Nobody hears it. No lambda: contexts are sent to workers."""
+
+
 @dataclass(frozen=True)
 class Context:
     """What a poison may know besides its data: the owner's key, the class names, the budget, where to compute."""
@@ -129,7 +133,7 @@ class Context:
     size: int  # working size S
     device: str = "cpu"
     train_surrogate: TrainSurrogate | None = None  # None for closed-form methods in tests
-    tell: Callable[[str], None] = field(default=lambda message: None)  # one progress line
+    tell: Callable[[str], None] = field(default=_unheard)  # one progress line
 
     @property
     def eps(self) -> float:
