@@ -141,7 +141,7 @@ class Ours:
 
         out.mkdir()
         settings = build.Settings("folder", "auto", 8, workers=processes)
-        built = build.build(self.source, self.crafter, settings, out / "staging", out / "marks", apart=True)
+        built = build.build(build.Work(self.source, self.crafter, settings, out / "staging", out / "marks", apart=True))
         assert len(built.rows) == len(files), built.skipped[:3]
 
     def beside(self, folder: Path) -> float:

@@ -104,6 +104,7 @@ class Work:
     kept: finds images that an earlier release made; they are copied and not made again. apart: whether other processes
     make the same; the perturbations of closed forms, which see one image at a time. address: of a cluster, for an engine
     that works on one. left_out: reasons by the ids of images that are not to be touched, because they kill who does.
+    fit: digest of what `perturb` was made from; every done-mark names it.
     """
 
     source: Source
@@ -115,6 +116,7 @@ class Work:
     apart: bool = False
     address: str | None = None
     left_out: Mapping[str, str] = field(default_factory=dict)
+    fit: str = ""
 
     def shards(self) -> list[Shard]:
         return formats.shards(self.source, self.settings.layout)
@@ -122,51 +124,55 @@ class Work:
     def mark(self, shard: Shard) -> Path:
         return self.marks / f"{shard.index:06d}.json"
 
+    def is_done(self, shard: Shard) -> bool:
+        """Raises IntegrityError for a shard that was made with another fit."""
+        return _is_done(self.mark(shard), self.staging, formats.stamp(self.source, shard), self.fit)
+
     def shard(self, shard: Shard, spread: Spread = map, room: Room | None = None) -> None:
         """One shard, protected, written and marked as done, unless it was already. Raises OSError when the disk fails."""
-        stamp = formats.stamp(self.source, shard)
-        if _is_done(self.mark(shard), self.staging, stamp):
+        if self.is_done(shard):
             return
         write = formats.load(self.settings.layout).write
         made, lost = build_shard(self, shard, write, spread, room or Room())
         written = [row.id for row in made]
         policy = (self.settings.layout, self.settings.metadata, self.staging)
         beside, left = sidecars.carry(self.source, shard, written, *policy)
-        _write_mark(self.mark(shard), self.staging, made, lost + left, beside, stamp)
+        stamp = formats.stamp(self.source, shard)
+        _write_mark(self.mark(shard), self.staging, made, lost + left, beside, stamp, self.fit)
 
 
 def build(
-    source: Source,
-    perturb: Perturb,
-    settings: Settings,
-    staging: Path,
-    marks: Path,
+    work: Work,
     tell: Callable[[int, int, int], None] = lambda done, of, failed: None,
-    kept: Kept | None = None,
     *,
-    apart: bool = False,
     engine: str = "local",
+    part: tuple[int, int] | None = None,
 ) -> Built:
-    """Writes the protected data of `source` under `staging`; shards that have a done-mark in `marks` are not repeated.
+    """Writes the protected data of a source under `work.staging`; shards that have a done-mark are not repeated.
 
-    kept, apart: see Work. Unreadable images become Skipped. Raises OSError when the disk fails: what is done stays done.
+    part: (i, n) for every n-th shard from number i on, and what was built of these alone; other runs may be busy with the
+    others in the same folders. Unreadable images become Skipped. Raises OSError when the disk fails: what is done stays.
     """
-    work = Work(source, perturb, settings, staging, marks, kept, apart)
-    staging.mkdir(exist_ok=True)
-    marks.mkdir(parents=True, exist_ok=True, mode=0o700)
+    work.staging.mkdir(exist_ok=True)
+    work.marks.mkdir(parents=True, exist_ok=True, mode=0o700)
     shards = work.shards()
-    _tidy(marks, staging, {work.mark(shard): formats.stamp(source, shard) for shard in shards})
+    if part:
+        shards = shards[part[0] :: part[1]]
+    else:
+        _tidy(work.marks, work.staging, {work.mark(shard): formats.stamp(work.source, shard) for shard in shards})
+    listed = () if part else work.source.skipped
+    of = sum(len(shard.records) for shard in shards) + len(listed)
     found: dict[int, tuple[list[Row], list[Skipped], list[str]]] = {}
-    done, failed = len(source.skipped), sum(item.image for item in source.skipped)
+    done, failed = len(listed), sum(item.image for item in listed)
     with closing(engines.load(engine).run(work, shards)) as finished:
         for shard in finished:
             _, skipped, _ = found[shard.index] = _read_mark(work.mark(shard))
             done, failed = done + len(shard.records), failed + sum(item.image for item in skipped)
-            tell(done, len(source.records) + len(source.skipped), failed)
+            tell(done, of, failed)
     parts = [found[shard.index] for shard in shards]
     return Built(
         tuple(row for rows, _, _ in parts for row in rows),
-        (*source.skipped, *(item for _, skipped, _ in parts for item in skipped)),
+        (*listed, *(item for _, skipped, _ in parts for item in skipped)),
         tuple(path for _, _, passed in parts for path in passed),
     )
 

@@ -35,6 +35,25 @@ def protected(document: dict[str, Any]) -> None:
     out.print(f"Keep {document['owner']} to yourself: it holds the key.", markup=False, soft_wrap=True)
 
 
+def part(document: dict[str, Any]) -> None:
+    """What `protect --fit-only` or `--shard` did, and what comes next."""
+    out, images, sealed = Console(highlight=False), document["images"], document["release"]
+    if "part" not in document:
+        out.print(f"{document['method']} is fitted: {images['total']:,} images in {document['shards']:,} shards.")
+        following = f"--shard i/n in place of --fit-only, for i from 0 to n - 1; then: unlearnable merge {sealed}"
+    else:
+        out.print(
+            f"Part {document['part']}: {images['protected']:,} images in {document['shards']:,} shards protected with "
+            f"{document['method']} in {document['seconds']:.0f} s."
+        )
+        following = f"unlearnable merge {sealed}, when all parts are done"
+    if images.get("skipped"):
+        out.print(
+            f"  {images['skipped']:,} images skipped; the first: {document['skipped'][0]['reason']}", markup=False
+        )
+    out.print(f"Next: {following}", markup=False, soft_wrap=True)
+
+
 def forecast(document: dict[str, Any]) -> None:
     """The plan of `protect --dry-run`."""
     out = Console(highlight=False)

@@ -29,6 +29,7 @@ PLOTS = "plots"  # NAME.png and NAME.json of every plot of that report
 VERIFIED = "verification.html"  # the report of the last `verify`; its document is VERIFICATION beside it
 VERIFIED_PLOTS = "verification-plots"
 LOG = "log.jsonl"  # what every run did; appended to
+PART_LOG = "log-{}-of-{}.jsonl"  # of a run with --shard: several at once, maybe on other machines
 STATE = "state"  # of the finished release ...
 UNFINISHED = (
     "state.unfinished"  # ... and of a run that is under way; the one becomes the other when the release is there
@@ -37,6 +38,7 @@ UNFINISHED = (
 # inside a state folder
 PLAN = "plan.json"  # what the run was asked, so that a rerun knows whether it may continue
 FIT = "fit.pt"  # what the poison's `fit` found
+FITTED = "fit.json"  # digest of that and of MARKS, and what it was fitted on: every shard is made with the same
 AUTO = "auto.json"  # the evidence of `auto`
 SHARDS = "shards"  # one done-mark a shard, written last
 VERIFICATION = "verification.json"

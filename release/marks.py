@@ -17,12 +17,21 @@ from unlearnable.types import Skipped
 
 
 def write(
-    mark: Path, staging: Path, rows: Sequence[Row], skipped: Sequence[Skipped], passed: Sequence[str], stamp: str
+    mark: Path,
+    staging: Path,
+    rows: Sequence[Row],
+    skipped: Sequence[Skipped],
+    passed: Sequence[str],
+    stamp: str,
+    fit: str,
 ) -> None:
-    """The shard's files are on the disk before the mark that vouches for them by their digests."""
-    files = {path: _digest(staging / path, durable=True) for path in {row.path for row in rows} | {*passed}}
+    """The shard's files are on the disk before the mark that vouches for them by their digests.
+
+    stamp: of the originals; fit: digest of what the perturbations were made with.
+    """
+    files = {path: digest(staging / path, durable=True) for path in {row.path for row in rows} | {*passed}}
     body = {"files": files, "rows": [asdict(row) for row in rows], "skipped": [asdict(item) for item in skipped]}
-    body |= {"passed": list(passed), "stamp": stamp}
+    body |= {"passed": list(passed), "stamp": stamp, "fit": fit}
     partial = mark.with_suffix(".partial")
     with partial.open("w", encoding="utf-8") as file:
         json.dump(body, file, ensure_ascii=True, sort_keys=True)
@@ -31,15 +40,19 @@ def write(
     partial.replace(mark)
 
 
-def is_done(mark: Path, staging: Path, stamp: str) -> bool:
+def is_done(mark: Path, staging: Path, stamp: str, fit: str) -> bool:
     """Whether a shard was finished of the same originals, and its files are still what they were: a machine that lost
-    power may have lost them."""
+    power may have lost them. Raises IntegrityError when it was made with another fit."""
     if not mark.exists():
         return False
     body = _body(mark)
-    files: dict[str, str] = body["files"]
+    if body.get("fit", fit) != fit:  # marks of before there were digests have none
+        raise IntegrityError(
+            f"{mark} is of a shard that was made with another fit ({body['fit'][:16]}, not {fit[:16]}).",
+            "All shards of a release need one fit: do this part again with the owner folder that --fit-only made.",
+        )
     return body.get("stamp") == stamp and all(
-        (staging / path).is_file() and _digest(staging / path) == digest for path, digest in files.items()
+        (staging / path).is_file() and digest(staging / path) == known for path, known in body["files"].items()
     )
 
 
@@ -59,6 +72,12 @@ def tidy(marks: Path, staging: Path, stamps: Mapping[Path, str]) -> None:
     for path in (staging / DATA).rglob("*"):
         if path.is_file() and path not in known:
             path.unlink()
+
+
+def files(mark: Path) -> dict[str, str]:
+    """Digests of a shard's data files by their paths in the release. Raises IntegrityError where the mark is damaged."""
+    found: dict[str, str] = _body(mark)["files"]
+    return found
 
 
 def read(mark: Path) -> tuple[list[Row], list[Skipped], list[str]]:
@@ -85,7 +104,8 @@ def _damaged(mark: Path, why: object) -> IntegrityError:
     return IntegrityError(f"{mark} is damaged ({why}).", "Remove it: its shard will be written again.")
 
 
-def _digest(path: Path, durable: bool = False) -> str:
+def digest(path: Path, durable: bool = False) -> str:
+    """SHA-256 of a file's bytes; with `durable` they are on the disk when it is known."""
     with path.open("rb") as file:
         if durable:
             os.fsync(file.fileno())

@@ -44,6 +44,26 @@ class Owner:
     def write_json(self, name: str, document: Any) -> None:
         _write_private(self.state / name, document)
 
+    def fitted(self, facts: dict[str, Any] | None = None) -> str:
+        """The digest of everything that perturbations are made from, written down when it is first asked for.
+
+        facts: what it was fitted on, kept beside it. Raises IntegrityError when the files are no longer the same.
+        """
+        digest = hashlib.sha256()
+        for name in (layout.FIT, layout.MARKS):
+            if (path := self.state / name).exists():
+                with path.open("rb") as file:
+                    digest.update(hashlib.file_digest(file, "sha256").digest())
+        there = self.read_json(layout.FITTED)
+        if there is None:
+            self.write_json(layout.FITTED, {"sha256": digest.hexdigest(), **(facts or {})})
+        elif there["sha256"] != digest.hexdigest():
+            raise IntegrityError(
+                f"{self.state / layout.FIT} is not the fit that {layout.FITTED} beside it names.",
+                "Restore both from where --fit-only ran, or start again with --overwrite.",
+            )
+        return digest.hexdigest()
+
 
 def open_owner(
     out: Path,
@@ -89,6 +109,38 @@ def open_owner(
     except OSError as why:
         raise disk_error(why, owner) from why
     return Owner(owner, key, bytes.fromhex(plan["salt"]))
+
+
+def join_owner(out: Path, asked: dict[str, Any]) -> Owner:
+    """The owner folder of a run that others share in: opened, and nothing of it changed.
+
+    It needs no signing key, so that of the owner's secrets only the archive's key has to be on a worker. Raises UsageError
+    when no `--fit-only` of the same job ran before.
+    """
+    owner = layout.owner_folder(out)
+    state = owner / layout.UNFINISHED
+    if not (state / layout.FITTED).exists():
+        raise UsageError(
+            f"{state} holds no fit that a part could be made with.",
+            "First, once: the same command with --fit-only in place of --shard. On other machines, copy the folder there.",
+        )
+    plan = _read_json(state / layout.PLAN)
+    if plan["asked"] != asked["asked"]:
+        raise UsageError(
+            f"{owner} is of another job: its options, its source or the version of this tool differ.",
+            "Give every --shard the options and the source that --fit-only had.",
+        )
+    return Owner(owner, Key.load(owner / layout.KEY), bytes.fromhex(plan["salt"]))
+
+
+def unfinished(out: Path) -> dict[str, Any]:
+    """The plan of the run that is under way at `out`. Raises UsageError when there is none."""
+    path = layout.owner_folder(out) / layout.UNFINISHED / layout.PLAN
+    if not path.exists():
+        hint = "Is it finished already? Else begin with: unlearnable protect SOURCE OUT --fit-only"
+        raise UsageError(f"There is no run under way at {out}: {path} is missing.", hint)
+    plan: dict[str, Any] = _read_json(path)
+    return plan
 
 
 def finished(owner: Path) -> None:

@@ -17,6 +17,7 @@ __all__ = [
     "__version__",
     "check",
     "exit_code",
+    "merge",
     "methods",
     "plan_run",
     "preview",

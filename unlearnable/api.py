@@ -12,7 +12,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from release import build, forecast, formats, growth, journal, layout, proven, records
+from release import build, forecast, formats, growth, journal, layout, parts, proven, records
 from release import preview as contact
 from release.build import Settings
 from release.check import check as check_release
@@ -21,7 +21,7 @@ from release.finish import finish
 from release.push import push
 from release.recognise import require_apart
 from release.seal import require_replaceable
-from unlearnable import craft, imageio, params, rehearsal, study
+from unlearnable import api_parts, craft, imageio, params, rehearsal, study
 from unlearnable.api_steps import evidence_of, opened, telling, written
 from unlearnable.api_trace import trace, traceable
 from unlearnable.clock import Clock
@@ -37,7 +37,19 @@ from unlearnable.types import Tell
 from unlearnable.verification import plan, prove
 from unlearnable.verification.cells import Cells
 
-__all__ = ["Options", "check", "exit_code", "methods", "plan_run", "preview", "protect", "push", "trace", "verify"]
+__all__ = [
+    "Options",
+    "check",
+    "exit_code",
+    "merge",
+    "methods",
+    "plan_run",
+    "preview",
+    "protect",
+    "push",
+    "trace",
+    "verify",
+]
 
 
 def _silent(what: str, done: int, of: int, failed: int = 0) -> None:
@@ -47,14 +59,35 @@ def _silent(what: str, done: int, of: int, failed: int = 0) -> None:
 def protect(source: str, out: str | Path, options: Options | None = None, *, tell: Tell = _silent) -> dict[str, Any]:
     """Writes a protected, verified and sealed copy of `source` at `out`; returns the document of `protect --json`.
 
-    The source is never changed. Unreadable images are left out and counted. Interrupted, the same call continues.
+    The source is never changed. Unreadable images are left out and counted. Interrupted, the same call continues. With
+    `fit_only` or `shard` in the options it does that part of the work, and returns what is done of it; `merge` ends it.
     Raises UsageError for what cannot be done as asked, IntegrityError when a finished part is not what it was.
     """
-    options, out, clock = options or Options(), layout.absolute(out), Clock()
+    options, out = options or Options(), layout.absolute(out)
+    return api_parts.one(source, out, options, tell) if options.shard else _protect(source, out, options, tell)
+
+
+def merge(
+    out: str | Path, copies: Sequence[str | Path] = (), *, source: str | None = None, tell: Tell = _silent
+) -> dict[str, Any]:
+    """Verifies and seals a release whose shards several runs made; returns the document of `protect --json`.
+
+    copies: of `out`, from machines that share no disk with this one. Everything else is as `--fit-only` was asked.
+    Raises UsageError when shards are missing, IntegrityError when copies differ or were made with another fit.
+    """
+    out = layout.absolute(out)
+    parts.gather(out, [layout.absolute(copy) for copy in copies], tell)
+    plan = records.unfinished(out)
+    options = replace(Options.restored(plan["given"]), fit_only=False)
+    return _protect(source or plan["source"], out, options, tell, whole=True)
+
+
+def _protect(source: str, out: Path, options: Options, tell: Tell, whole: bool = False) -> dict[str, Any]:
+    """whole: all shards must be there already."""
+    clock = Clock()
     refuse(source, out, options)
     images, settings = opened(source, out, options)
-    listing = [(record.id, record.label, record.size) for record in images.records]
-    asked = records.asked(source, listing, options.deciding())
+    asked = api_parts.asked(source, images, options)
     before = growth.reopen(out, asked["options"]) if options.grow else None
     owner = records.open_owner(out, asked, options.key, options.overwrite or options.grow, tell)
     begun = {"command": ["protect", source, str(out), *options.words()], "versions": records.versions()}
@@ -69,20 +102,24 @@ def protect(source: str, out: str | Path, options: Options | None = None, *, tel
                 owner.write_json(layout.AUTO, asdict(choice))
         crafter, commitment = traceable(crafter, learned, options, out, owner, before, tell)
         clock.lap("learn")
-        staging = layout.staging_folder(out)
-        built = written(images, crafter, settings, staging, owner.state / layout.SHARDS, kept, tell)
+        work = api_parts.work(images, crafter, settings, out, owner, options, kept)
+        if options.fit_only:
+            return api_parts.fitted(work, crafter, owner, out, clock)
+        if whole:
+            parts.require_whole(work)
+        built = written(work, options, tell)
         clock.lap("write")
         log.skipped(built.skipped)
         verification = owner.read_json(layout.VERIFICATION)
         if verification is None and learned is not None and options.verify != "none":
-            seen = evidence_of(staging, settings, options, crafter, learned, built, tell)
+            seen = evidence_of(work.staging, settings, options, crafter, learned, built, tell)
             verification = prove.prove(seen, options, learned, Cells(owner.state / layout.CELLS), tell)
             owner.write_json(layout.VERIFICATION, verification)
         clock.lap("verify")
         told = telling(source, out, options, crafter, learned, owner, verification, clock.laps)
         told = replace(told, trace_commitment=commitment)
         tell("writing reports and seal", 0, 0)
-        counts = finish(images, built, settings, staging, out, owner, told)
+        counts = finish(images, built, settings, work.staging, out, owner, told)
     return {
         "release": str(out),
         "owner": str(owner.owner),

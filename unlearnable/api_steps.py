@@ -49,23 +49,16 @@ def settings_of(source: Source, options: Options) -> Settings:
     return Settings(*made, opt_out=options.opt_out, max_pixels=options.max_pixels)
 
 
-def written(
-    source: Source,
-    crafter: Crafter,
-    settings: Settings,
-    staging: Path,
-    marks: Path,
-    kept: build.Kept | None,
-    tell: Tell,
-) -> Built:
+def written(work: build.Work, options: Options, tell: Tell) -> Built:
+    """Everything built, or with `shard` in the options that part. Raises UsageError where nothing could be."""
     try:
         with interrupt.between_shards(tell) as progress:
-            built = build.build(source, crafter, settings, staging, marks, progress, kept, apart=crafter.apart)
+            built = build.build(work, progress, engine=options.engine, part=options.shard)
     except OSError as why:
-        raise disk_error(why, staging) from why
-    if not built.rows:
+        raise disk_error(why, work.staging) from why
+    if not built.rows and not options.shard:
         reasons = "; ".join(item.reason for item in built.skipped[:3])
-        raise UsageError(f"No image of {source.spec} could be protected: {reasons}")
+        raise UsageError(f"No image of {work.source.spec} could be protected: {reasons}")
     return built
 
 

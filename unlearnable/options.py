@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,9 @@ _CHOICES = {
     "trace": ("auto", "none", "canary", "canary-unrolled", "radioactive"),
 }
 _PROTOCOLS = ("quick", "paper", "none")  # of verify; or a TOML file
+_FILES = ("weights", "key")
 # options that touch neither bytes nor figures: a rerun with others of these is still the same job
-_OUTSIDE = ("overwrite", "workers", "min_drop", "force", "grow")
+_OUTSIDE = ("overwrite", "workers", "min_drop", "force", "grow", "engine", "address", "shard", "fit_only")
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,10 @@ class Options:
     min_drop: float | None = None
     overwrite: bool = False
     grow: bool = False  # into the finished release: what is new, changed or was skipped
+    engine: str = "local"
+    address: str | None = None  # of a cluster, for an engine that works on one
+    fit_only: bool = False  # stop when everything is learned that shards need
+    shard: tuple[int, int] | None = None  # (i, n): of the shards, number i, i + n, i + 2 n ... alone; i from 0
     force: bool = False  # protect what is protected already
     name: str | None = None
     licence: str | None = None
@@ -83,6 +88,13 @@ class Options:
             raise UsageError(f"--trace-share is 0.0001 to 0.5 of the images, not {self.trace_share:g}.")
         if not 0.001 <= self.max_pixels <= 100_000:
             raise UsageError(f"--max-pixels is 0.001 to 100000 megapixels, not {self.max_pixels:g}.")
+        if self.shard is not None and not 0 <= self.shard[0] < self.shard[1] <= 1_000_000:
+            raise UsageError(f"--shard is i/n with i from 0 to n - 1, not {self.shard[0]}/{self.shard[1]}.")
+        if (self.shard or self.fit_only) and (self.overwrite or self.grow):
+            hint = "Make the fit anew with --fit-only after removing the unfinished run, or protect in one run."
+            raise UsageError("--shard and --fit-only make a new release: no --overwrite, no --grow.", hint)
+        if self.shard and self.fit_only:
+            raise UsageError("--fit-only comes first, once; then one run for every --shard.")
         if self.size is not None and not 8 <= self.size <= 1024:
             raise UsageError(f"--size is 8 to 1024 pixels, not {self.size}.")
 
@@ -122,6 +134,17 @@ class Options:
         if self.verify not in _PROTOCOLS:  # what the file says decides, wherever it lies
             given["verify"] = Path(self.verify).expanduser().read_text(encoding="utf-8")
         return {name: str(value) if isinstance(value, Path) else value for name, value in given.items()}
+
+    def given(self) -> dict[str, Any]:
+        """All options as plain JSON values; see `restored`."""
+        return {name: str(value) if isinstance(value, Path) else value for name, value in vars(self).items()}
+
+    @staticmethod
+    def restored(given: Mapping[str, Any]) -> Options:
+        """The options that `given` spelled, after a way through JSON. Those of another version are left at their defaults."""
+        known = {each.name for each in fields(Options)} & given.keys()
+        values: dict[str, Any] = {name: tuple(of) if isinstance(of := given[name], list) else of for name in known}
+        return Options(**values | {name: Path(given[name]) for name in _FILES if given.get(name)})
 
     def proving(self, source: str | None, diagnose: bool) -> list[str]:
         """Command-line words of a `verify` with these options."""

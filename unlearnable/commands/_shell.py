@@ -15,7 +15,7 @@ import click
 
 from unlearnable import registry
 from unlearnable.commands._switches import PROGRESS
-from unlearnable.errors import INTERRUPTED, UnlearnableError
+from unlearnable.errors import FINISHED_WITH_SKIPS, INTERRUPTED, UnlearnableError
 
 _FIRST = ("protect", "verify", "check", "preview", "push")  # in the help; the others follow by name
 
@@ -116,6 +116,24 @@ def show(document: dict[str, Any], as_json: bool, how: str) -> None:
         click.echo(json.dumps(document, indent=2))
     else:
         getattr(console, how)(document)
+
+
+def show_release(document: dict[str, Any], as_json: bool) -> None:
+    """What `protect` or `merge` made; the JSON document leaves out which images were skipped: the receipt has them."""
+    from release import console
+
+    if as_json:
+        click.echo(json.dumps({key: value for key, value in document.items() if key != "skipped"}, indent=2))
+        return
+    console.protected(document)
+    if "push" in document:
+        console.pushed(document["push"])
+
+
+def show_part(document: dict[str, Any], as_json: bool) -> int:
+    """What a run with --fit-only or --shard did, and its exit code."""
+    show(document, as_json, "part")
+    return FINISHED_WITH_SKIPS if document["images"].get("skipped") else 0
 
 
 def progress(quiet: bool) -> Any:

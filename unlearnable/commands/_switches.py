@@ -96,6 +96,24 @@ making = together(
         "--max-pixels", type=float, default=200, show_default=True, metavar="MILLIONS", help="Refuse larger images."
     ),
 )
+workers = click.option(
+    "--workers", type=click.IntRange(1, 256), help="Processes that decode and encode.  [default: one per core]"
+)
+spreading = together(
+    workers,
+    click.option(
+        "--engine",
+        metavar="NAME",
+        default="local",
+        show_default=True,
+        help="Who makes the shards: local, this machine; ray, a Ray cluster.",
+    ),
+    click.option(
+        "--address",
+        metavar="ADDRESS",
+        help="Of a Ray cluster that runs already, such as auto or ray://HOST:10001.  [default: $RAY_ADDRESS, or one here]",
+    ),
+)
 telling = together(
     click.option("--name", help="Title of the release.  [default: OUT's name]"),
     click.option("--licence", metavar="ID", help="Licence for the card, such as cc-by-nc-nd-4.0."),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -56,7 +55,18 @@ from unlearnable.errors import BELOW_MIN_DROP, UnlearnableError, UsageError
     "--trace-share", type=float, default=0.01, show_default=True, metavar="SHARE", help="Of the images that are marked."
 )
 @_switches.proving
-@click.option("--workers", type=click.IntRange(1, 256), help="Threads that encode.  [default: one per core]")
+@_switches.spreading
+@click.option(
+    "--fit-only",
+    is_flag=True,
+    help="Learn what the shards need, keep it in OUT.owner, and stop: first step of --shard.",
+)
+@click.option(
+    "--shard",
+    metavar="I/N",
+    callback=lambda context, option, given: given and _part(given),
+    help="Make every N-th shard from number I on (from 0) and stop; `merge` verifies and seals. After --fit-only.",
+)
 @click.option("--auto-seconds", type=float, default=60.0, show_default=True, help="Time for choosing a method.")
 @click.option("--min-drop", type=float, metavar="SHARE", help="Exit with 4 if the relative drop may be below this.")
 @click.option("--overwrite/--resume", default=False, help="Replace the release that is at OUT.")
@@ -108,6 +118,8 @@ def command(
             registry.require_network(network)
     if repo:
         _before_push(repo, options)
+    if options["shard"] or options["fit_only"]:
+        _only_a_part(repo, dry_run, options)
     from unlearnable import api
 
     asked = api.Options(set=chosen, **options)
@@ -118,20 +130,30 @@ def command(
         return 0
     with _shell.progress(quiet) as tell:
         document = api.protect(source, out, asked, tell=tell)
+        if asked.shard or asked.fit_only:
+            return _shell.show_part(document, as_json)
         code = api.exit_code(document, options["min_drop"])
         if repo and code != BELOW_MIN_DROP:
             document["push"] = _pushed_after(api.push, out, repo, tell)
-    if as_json:
-        click.echo(json.dumps({key: value for key, value in document.items() if key != "skipped"}, indent=2))
-    else:
-        from release import console
-
-        console.protected(document)
-        if "push" in document:
-            console.pushed(document["push"])
-        elif repo:
-            click.echo(f"Not pushed to {repo}: the protection is below --min-drop.", err=True)
+    _shell.show_release(document, as_json)
+    if repo and "push" not in document and not as_json:
+        click.echo(f"Not pushed to {repo}: the protection is below --min-drop.", err=True)
     return code
+
+
+def _part(given: str) -> tuple[int, int]:
+    """ "2/8" as numbers. Raises UsageError."""
+    number, slash, of = given.partition("/")
+    if not (slash and number.isascii() and number.isdigit() and of.isascii() and of.isdigit()):
+        raise UsageError(f"--shard is i/n, such as 0/8 for the first of eight parts, not {given!r}.")
+    return int(number), int(of)
+
+
+def _only_a_part(repo: str | None, dry_run: bool, options: dict[str, Any]) -> None:
+    """Refuses what only a whole release can do."""
+    for name, there in (("--push", repo), ("--min-drop", options["min_drop"] is not None), ("--dry-run", dry_run)):
+        if there:
+            raise UsageError(f"{name} is about a whole release, and this makes a part of one.", "Give it to `merge`.")
 
 
 def _before_push(repo: str, options: dict[str, Any]) -> None:

@@ -1,0 +1,76 @@
+"""Parts of a release that several runs made: brought together, and whether any is missing.
+
+Runs with --shard share the folders OUT.owner and .OUT.partial, or have copies of them on machines that share no disk. A
+shard's files and its done-mark are the same wherever it was made, so bringing copies together is copying what is missing;
+a shard that two copies hold must be the same in both.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from release import layout, marks, records
+from release.build import Work
+from release.formats import inside
+from unlearnable.errors import IntegrityError, UsageError, disk_error
+from unlearnable.types import Tell
+
+
+def gather(out: Path, copies: Sequence[Path], tell: Tell) -> None:
+    """Copies the finished shards of other copies of `out` to it; the copies stay as they are.
+
+    A copy is named as `out` is: /mnt/node3/photos-protected stands for the two folders beside that name. Raises UsageError
+    when one is of another job, IntegrityError when a shard's files are not what its mark says or two copies differ.
+    """
+    here = records.unfinished(out)
+    for number, copy in enumerate(copies):
+        tell("bringing copies together", number, len(copies))
+        there = records.unfinished(copy)
+        if any(here.get(name) != there.get(name) for name in ("asked", "salt")):
+            raise UsageError(
+                f"{copy} is no copy of {out}: its run was begun apart.", "Leave it out, or protect it again."
+            )
+        try:
+            _gather(out, copy)
+        except OSError as why:
+            raise disk_error(why, out) from why
+
+
+def _gather(out: Path, copy: Path) -> None:
+    (ours, staging), (theirs, staged) = (
+        (layout.owner_folder(root) / layout.UNFINISHED / layout.SHARDS, layout.staging_folder(root))
+        for root in (out, copy)
+    )
+    ours.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for mark in sorted(theirs.glob("*.json")):
+        files, mine = marks.files(mark), ours / mark.name
+        known = marks.files(mine) if mine.exists() else None
+        if known is not None and known != files:
+            raise IntegrityError(
+                f"{mark} and {mine} differ in what they say was written.",
+                f"Remove the one that is wrong, and do its part again: shard {int(mark.stem)}.",
+            )
+        if known is not None and all((staging / path).is_file() for path in files):
+            continue
+        for path, digest in files.items():
+            target = inside(staging, path)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(inside(staged, path), target)
+            if marks.digest(target, durable=True) != digest:
+                raise IntegrityError(f"{staged / path} is not what {mark} says.", "Do its part again there.")
+        partial = mine.with_suffix(".partial")
+        shutil.copyfile(mark, partial)
+        partial.replace(mine)
+
+
+def require_whole(work: Work) -> None:
+    """Raises UsageError, with the way on, when a shard of a run is not done; IntegrityError when one has another fit."""
+    missing = [shard.index for shard in work.shards() if not work.is_done(shard)]
+    if missing:
+        some = ", ".join(map(str, missing[:8])) + (", ..." if len(missing) > 8 else "")
+        raise UsageError(
+            f"{len(missing)} of {len(work.shards())} shards are not done: {some}.",
+            "Repeat the run of their part: --shard i/n does every shard whose number leaves i when divided by n.",
+        )
