@@ -17,9 +17,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from release import engines, formats, sidecars
+from release import engines, formats, marks, sidecars
+from release.ahead import ahead
+from release.depot import Depot
 from release.formats import Item, Placed, Shard
-from release.marks import is_done as _is_done
 from release.marks import read as _read_mark
 from release.marks import tidy as _tidy
 from release.marks import write as _write_mark
@@ -41,8 +42,6 @@ __all__ = [
     "build",
     "build_shard",
     "make",
-    "read_back",
-    "read_rows",
 ]
 
 if TYPE_CHECKING:
@@ -104,7 +103,7 @@ class Work:
     kept: finds images that an earlier release made; they are copied and not made again. apart: whether other processes
     make the same; the perturbations of closed forms, which see one image at a time. address: of a cluster, for an engine
     that works on one. left_out: reasons by the ids of images that are not to be touched, because they kill who does.
-    fit: digest of what `perturb` was made from; every done-mark names it.
+    fit: digest of what `perturb` was made from; every done-mark names it. depot: where finished shards go from `staging`.
     """
 
     source: Source
@@ -117,6 +116,7 @@ class Work:
     address: str | None = None
     left_out: Mapping[str, str] = field(default_factory=dict)
     fit: str = ""
+    depot: Depot | None = None
 
     def shards(self) -> list[Shard]:
         return formats.shards(self.source, self.settings.layout)
@@ -126,7 +126,10 @@ class Work:
 
     def is_done(self, shard: Shard) -> bool:
         """Raises IntegrityError for a shard that was made with another fit."""
-        return _is_done(self.mark(shard), self.staging, formats.stamp(self.source, shard), self.fit)
+        mark = self.mark(shard)
+        if not marks.is_done(mark, formats.stamp(self.source, shard), self.fit):
+            return False
+        return self.depot.holds(mark) if self.depot else marks.holds(mark, self.staging)
 
     def shard(self, shard: Shard, spread: Spread = map, room: Room | None = None) -> None:
         """One shard, protected, written and marked as done, unless it was already. Raises OSError when the disk fails."""
@@ -139,6 +142,8 @@ class Work:
         beside, left = sidecars.carry(self.source, shard, written, *policy)
         stamp = formats.stamp(self.source, shard)
         _write_mark(self.mark(shard), self.staging, made, lost + left, beside, stamp, self.fit)
+        if self.depot:
+            self.depot.keep(self.staging, self.mark(shard))
 
 
 def build(
@@ -155,6 +160,8 @@ def build(
     """
     work.staging.mkdir(exist_ok=True)
     work.marks.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if work.depot:
+        work.depot.recall(work.marks)
     shards = work.shards()
     if part:
         shards = shards[part[0] :: part[1]]
@@ -177,24 +184,6 @@ def build(
     )
 
 
-def read_back(staging: Path, rows: Sequence[Row], layout_name: str) -> Iterator[bytes]:
-    """The bytes that ship for these rows, in their order."""
-    placed = [Placed(row.id, row.path, row.row) for row in rows]
-    found: Iterator[bytes] = formats.load(layout_name).read(staging, placed)
-    return found
-
-
-def read_rows(folder: Path) -> Built:
-    """What the done-marks of a finished release say. Raises IntegrityError where one is damaged."""
-    rows: list[Row] = []
-    skipped: list[Skipped] = []
-    for mark in sorted(folder.glob("*.json")):
-        more, missing, _ = _read_mark(mark)
-        rows += more
-        skipped += missing
-    return Built(tuple(rows), tuple(skipped))
-
-
 def build_shard(
     work: Work,
     shard: Shard,
@@ -213,7 +202,8 @@ def build_shard(
             return why
 
     def items() -> Iterator[Item]:
-        for chunk in _chunks(work, shard.records, skipped, room):
+        chunks = _chunks(work, shard.records, skipped, room)
+        for chunk in chunks if work.apart else ahead(chunks):  # crafting leaves the processor time to decode
             new = [(record, found) for record, found, _ in chunk if isinstance(found, Picture)]
             deltas = work.perturb([record for record, _ in new], [picture.pixels for _, picture in new]) if new else ()
             results = iter(spread(one, zip((picture for _, picture in new), deltas, strict=True)))
@@ -233,6 +223,8 @@ def build_shard(
         placed = write(work.staging, shard, work.source, items())
     finally:
         room.leave()
+    order = {record.id: number for number, record in enumerate(shard.records)}
+    skipped.sort(key=lambda item: order[item.id])  # two threads may have found them
     return [_row(place, *made[place.id]) for place in placed], skipped
 
 

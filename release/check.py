@@ -8,15 +8,15 @@ list that held. A damaged document is a finding, never a crash: a release is che
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from release import hashing, layout, sign
+from release import layout, sign
 from release.manifest import UNLISTED, Manifest
+from release.tree import Tree
 from unlearnable.errors import IntegrityError, UsageError
 from unlearnable.types import Tell
 
@@ -63,15 +63,18 @@ class CheckResult:
         }
 
 
-def check(root: Path, public_key: Path | None = None) -> CheckResult:
-    """Checks a release folder. `public_key` is a PEM file known from elsewhere: only its signature is "valid" then.
+def check(root: Path | Tree, public_key: Path | None = None) -> CheckResult:
+    """Checks a release folder, here or, as a release.depot.Far, on remote storage.
+
+    `public_key` is a PEM file known from elsewhere: only its signature is "valid" then.
 
     Follows no links and opens no special files. What a download from the Hub adds (layout.FOREIGN) is not extra.
     Raises UsageError when `root` is no release or `public_key` no key, IntegrityError when a signed manifest is of a
     newer version.
     """
-    found = _release_files(root)
-    seen = _Seen(root, found)
+    tree = root if isinstance(root, Tree) else Tree(_folder(root))
+    found = _release_files(tree)
+    seen = _Seen(tree, found)
     signature, signer, signed = _signature(seen, public_key)
     expected, sizes = _expected(seen, signed)
     seen.compare(expected, sizes)
@@ -98,7 +101,7 @@ def with_source(
     the source is read, which metadata were to go. Where the release is not as it was signed, nothing is compared and
     `source` is null. Raises UsageError when `spec` does not hold the originals, or only an owner folder could tell.
     """
-    from release import build, leaks, pairing, records
+    from release import leaks, pairing, reading, records
     from unlearnable.sources import open_source
 
     root = layout.absolute(root)  # the owner folder is found by its name
@@ -108,7 +111,7 @@ def with_source(
     manifest = Manifest.from_bytes((root / layout.MANIFEST).read_bytes())
     known = (layout.owner_folder(root) / layout.STATE / layout.RECEIPT).exists()
     receipt, state = records.receipt_of(root) if known else ({}, root)
-    rows = build.read_rows(state / layout.SHARDS).rows if known else None
+    rows = reading.read_rows(state / layout.SHARDS).rows if known else None
     settings, only = receipt.get("settings", {}), receipt.get("only")
     source = open_source(spec, **receipt.get("reading", {}))
     pairs = pairing.Pairs(manifest, source, rows)
@@ -121,7 +124,7 @@ def with_source(
 class _Seen:
     """The files of a release folder, and why some of them are not what they should be."""
 
-    root: Path
+    tree: Tree
     found: Mapping[str, str]  # path -> kind, see hashing.walk
     why: dict[str, str] = field(default_factory=dict)
 
@@ -133,7 +136,7 @@ class _Seen:
         if self.found.get(name) != "file":
             return None
         try:
-            return (self.root / name).read_bytes()
+            return self.tree.read(name)
         except OSError as why:
             self.why[name] = f"cannot be read: {why.strerror}"
             return None
@@ -147,25 +150,29 @@ class _Seen:
                 self.why[path] = _KINDS[str(kind)]
             elif kind == "file" and path in expected and path not in self.why:
                 to_hash.append(path)
-        above, other = str(self.root) + os.sep, set()
+        other = set()
         for path in [path for path in to_hash if path in sizes]:
-            size = os.lstat(above + path).st_size
+            size = self.tree.size(path)
             if size != sizes[path]:
                 self.why[path] = f"has {size:,} bytes, not {sizes[path]:,}"
                 other.add(path)
-        for path, digest in hashing.digests(self.root, [path for path in to_hash if path not in other]):
+        for path, digest in self.tree.digests([path for path in to_hash if path not in other]):
             if isinstance(digest, OSError):
                 self.why[path] = f"cannot be read: {digest.strerror}"
             elif digest != expected[path]:
                 self.why[path] = "does not have the SHA-256 that is listed"
 
 
-def _release_files(root: Path) -> dict[str, str]:
+def _folder(root: Path) -> Path:
     if not root.is_dir():
         raise UsageError(f"{root} is not a folder.", "Give the folder of a release.")
-    found = hashing.walk(root, layout.FOREIGN)
+    return root
+
+
+def _release_files(tree: Tree) -> dict[str, str]:
+    found = tree.walk(layout.FOREIGN)
     if not any(name in found for name in UNLISTED):
-        raise UsageError(f"{root} is not a release: it has no {layout.MANIFEST}.", "Give the folder that holds it.")
+        raise UsageError(f"{tree} is not a release: it has no {layout.MANIFEST}.", "Give the folder that holds it.")
     return found
 
 

@@ -15,9 +15,10 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from release import figures, hashing, layout
+from release import figures, layout
 from release.card import TAGS
 from release.facts import Facts
+from release.tree import Tree
 
 CONFORMS = ("http://mlcommons.org/croissant/1.1", "http://mlcommons.org/croissant/RAI/1.0")
 
@@ -45,19 +46,22 @@ _CONTEXT: dict[str, Any] = {
 }
 
 
-def add(staging: Path, facts: Facts) -> Facts:
-    """Writes croissant.json into a staging folder; the facts, with it among the documents of the release."""
-    text = json.dumps(document(staging, facts), ensure_ascii=False, indent=1) + "\n"
+def add(staging: Path, facts: Facts, tree: Tree | None = None) -> Facts:
+    """Writes croissant.json into a staging folder; the facts, with it among the documents of the release.
+
+    tree: where the data lies, unless in the same folder.
+    """
+    text = json.dumps(document(tree or Tree(staging), facts), ensure_ascii=False, indent=1) + "\n"
     (staging / layout.CROISSANT).write_bytes(text.encode("utf-8", "backslashreplace"))
     others = tuple(name for name in facts.documents if name != layout.CROISSANT)
     return replace(facts, documents=(*others, layout.CROISSANT))
 
 
-def document(staging: Path, facts: Facts) -> dict[str, Any]:
+def document(tree: Tree, facts: Facts) -> dict[str, Any]:
     """The metadata, from the facts and the data files that are staged."""
     splits = list(dict.fromkeys(item["split"] for item in facts.configs))
     make = {"parquet": _tables, "webdataset": _archives}.get(facts.layout, _trees)
-    distribution, records = make(staging, facts, splits)
+    distribution, records = make(tree, facts, splits)
     known = {"license": facts.licence} if facts.licence else {}
     return {
         "@context": _CONTEXT,
@@ -89,7 +93,7 @@ def _responsible(facts: Facts) -> dict[str, str]:
     }
 
 
-def _trees(staging: Path, facts: Facts, splits: list[str]) -> tuple[list[Any], list[Any]]:
+def _trees(tree: Tree, facts: Facts, splits: list[str]) -> tuple[list[Any], list[Any]]:
     """A file set and a record set for each split: the picture, and its path, which holds its class."""
     sets = []
     for split in splits:
@@ -119,17 +123,18 @@ def _trees(staging: Path, facts: Facts, splits: list[str]) -> tuple[list[Any], l
 _PATH = {"path": ("sc:Text", {"fileProperty": "fullpath"})}
 
 
-def _tables(staging: Path, facts: Facts, splits: list[str]) -> tuple[list[Any], list[Any]]:
+def _tables(tree: Tree, facts: Facts, splits: list[str]) -> tuple[list[Any], list[Any]]:
     """A file object for each parquet file; a record set for each split, over the set of its files."""
     files = sorted(path for path in facts.measured if path.endswith(".parquet"))
-    distribution = _file_objects(staging, files, _PARQUET)
+    distribution = _file_objects(tree, files, _PARQUET)
     records = []
     for split in splits:
         patterns = [item["path"] for item in facts.configs if item["split"] == split]
         of_split = [path for path in files if any(PurePosixPath(path).match(pattern) for pattern in patterns)]
         if not of_split:
             continue
-        columns = dict(_columns(staging / of_split[0]))
+        with tree.here(of_split[0]) as file:
+            columns = dict(_columns(file))
         distribution.append(
             {
                 **{"@type": "cr:FileSet", "@id": f"files-{split}", "name": f"files-{split}"},
@@ -140,10 +145,10 @@ def _tables(staging: Path, facts: Facts, splits: list[str]) -> tuple[list[Any], 
     return distribution, records
 
 
-def _archives(staging: Path, facts: Facts, splits: list[str]) -> tuple[list[Any], list[Any]]:
+def _archives(tree: Tree, facts: Facts, splits: list[str]) -> tuple[list[Any], list[Any]]:
     """A file object for each archive; for each split the images inside its archives, as a file set and a record set."""
     files = sorted(path for path in facts.measured if path.endswith(".tar"))
-    distribution = _file_objects(staging, files, "application/x-tar")
+    distribution = _file_objects(tree, files, "application/x-tar")
     records = []
     for split in splits:
         patterns = [item["path"] for item in facts.configs if item["split"] == split]
@@ -160,15 +165,15 @@ def _archives(staging: Path, facts: Facts, splits: list[str]) -> tuple[list[Any]
     return distribution, records
 
 
-def _file_objects(staging: Path, files: list[str], kind: str) -> list[Any]:
+def _file_objects(tree: Tree, files: list[str], kind: str) -> list[Any]:
     found: list[Any] = []
-    for path, digest in hashing.digests(staging, files):
+    for path, digest in tree.digests(files):
         if isinstance(digest, OSError):
             raise digest
         found.append(
             {
                 **{"@type": "cr:FileObject", "@id": path, "name": path, "contentUrl": path},
-                **{"contentSize": f"{(staging / path).stat().st_size} B", "encodingFormat": kind, "sha256": digest},
+                **{"contentSize": f"{tree.size(path)} B", "encodingFormat": kind, "sha256": digest},
             }
         )
     return found

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from release import croissant, figures, formats, gallery, layout, plots
-from release.build import Built, Settings
+from release import croissant, figures, formats, gallery, layout, plots, reading
+from release.build import Built, Work
+from release.depot import Depot
 from release.facts import Facts, Measured
-from release.manifest import utc_now
+from release.manifest import Manifest, utc_now
 from release.records import Owner, finished, versions
 from release.seal import publish, seal
 from unlearnable.errors import disk_error
-from unlearnable.types import Source
+from unlearnable.types import Tell
 
 
 @dataclass(frozen=True)
@@ -35,21 +38,21 @@ class Told:
     trace_commitment: Mapping[str, str] | None = None
 
 
-def finish(
-    source: Source, built: Built, settings: Settings, staging: Path, out: Path, owner: Owner, told: Told
-) -> dict[str, int]:
-    """Seals what lies in `staging` and renames it to `out`; the counts of images, as the manifest has them.
+def finish(work: Work, built: Built, out: Path, owner: Owner, told: Told, tell: Tell) -> dict[str, int]:
+    """Seals what was built and moves it to its place; the counts of images, as the manifest has them.
 
-    Raises UnlearnableError in one sentence when the disk fails.
+    That is `out`, or in a depot the depot's. Raises UnlearnableError in one sentence when the disk fails.
     """
-    facts = _facts(source, built, settings, staging, owner, told)
+    staging, tree = work.staging, reading.tree(work)
+    facts = _facts(work, built, owner, told)
     owner.write_json(
         layout.RECEIPT,
         {
             "schema_version": 1,
             "created": facts.created,
-            "source": source.spec,
-            "settings": vars(settings),
+            "source": work.source.spec,
+            "settings": vars(work.settings),
+            "fit": work.fit,
             "only": None if told.only is None else list(told.only),
             "without_opt_out": built.without_opt_out(),
             "versions": dict(facts.versions),
@@ -59,21 +62,33 @@ def finish(
     )
     try:
         plots.write(owner.owner / layout.PLOTS, facts)
-        seal(staging, owner.owner, croissant.add(staging, facts))
-        publish(staging, out, told.overwrite)
+        manifest = seal(staging, owner.owner, croissant.add(staging, facts, tree), tree)
+        if work.depot:
+            _send(work.depot, staging, manifest, tell)
+        else:
+            publish(staging, out, told.overwrite)
         finished(owner.owner)
     except OSError as why:
         raise disk_error(why, staging) from why
     return dict(facts.counts)
 
 
-def _facts(source: Source, built: Built, settings: Settings, staging: Path, owner: Owner, told: Told) -> Facts:
+def _send(depot: Depot, staging: Path, manifest: Manifest, tell: Tell) -> None:
+    """To its place on remote storage. What is left here are documents, which are there now."""
+    documents = [entry.path for entry in manifest.files if entry.kind == "document"]
+    documents += [layout.MANIFEST, layout.SUMS, layout.ATTESTATION]
+    depot.publish(staging, documents, [entry.path for entry in manifest.files if entry.kind == "data"], tell)
+    shutil.rmtree(staging)
+
+
+def _facts(work: Work, built: Built, owner: Owner, told: Told) -> Facts:
+    source, settings = work.source, work.settings
     split_of = {record.id: record.split for record in source.records}
     paths: dict[str, list[str]] = {}
     for row in built.rows:
         paths.setdefault(split_of[row.id], []).append(row.path)
     changed = [row for row in built.rows if told.only is None or row.of in told.only]
-    seen = gallery.look(source, changed, staging, settings.layout, figures.gain(settings.levels))
+    seen = gallery.look(source, changed, partial(reading.staged, work), figures.gain(settings.levels))
     return Facts(
         name=told.name,
         created=utc_now(),

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from release.build import Row, read_back
 from release.facts import Quality
 from release.quality import Sample
+from release.reading import ReadBack
+from release.rows import Row
 from unlearnable import budget, imageio
 from unlearnable.imageio import Picture
 from unlearnable.types import Pixels, Source
@@ -34,7 +34,7 @@ class Seen:
     spectrum: dict[str, Any] | None
 
 
-def look(source: Source, protected: Sequence[Row], root: Path, layout_name: str, gain: int) -> Seen:
+def look(source: Source, protected: Sequence[Row], read_back: ReadBack, gain: int) -> Seen:
     """Measures and shows 12 images spread over the protected ones, or all where there are fewer.
 
     Each is decoded once for both: decoding is what a sample costs.
@@ -43,7 +43,7 @@ def look(source: Source, protected: Sequence[Row], root: Path, layout_name: str,
     rows = _spread(protected)
     records = {record.id: record for record in source.records}
     sample, triples = Sample(), []
-    for row, shipped in zip(rows, read_back(root, rows, layout_name), strict=True):
+    for row, shipped in zip(rows, read_back(rows), strict=True):
         original = imageio.decode(source.read(records[row.id]), row.id).pixels
         copy = imageio.decode(shipped, row.id).pixels
         sample.add(original, copy)

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from release import layout, records
-from release.build import Built, Row, read_back, read_rows
 from release.check import check
+from release.reading import read_back, read_rows
+from release.rows import Built, Row
 from unlearnable.errors import IntegrityError, UsageError
 
 # Options that change neither the patterns nor how files are made.

@@ -31,6 +31,7 @@ def write(
     """
     files = {path: digest(staging / path, durable=True) for path in {row.path for row in rows} | {*passed}}
     body = {"files": files, "rows": [asdict(row) for row in rows], "skipped": [asdict(item) for item in skipped]}
+    body |= {"sizes": {path: (staging / path).stat().st_size for path in files}}
     body |= {"passed": list(passed), "stamp": stamp, "fit": fit}
     partial = mark.with_suffix(".partial")
     with partial.open("w", encoding="utf-8") as file:
@@ -40,9 +41,8 @@ def write(
     partial.replace(mark)
 
 
-def is_done(mark: Path, staging: Path, stamp: str, fit: str) -> bool:
-    """Whether a shard was finished of the same originals, and its files are still what they were: a machine that lost
-    power may have lost them. Raises IntegrityError when it was made with another fit."""
+def is_done(mark: Path, stamp: str, fit: str) -> bool:
+    """Whether a shard was finished of the same originals. Raises IntegrityError when it was made with another fit."""
     if not mark.exists():
         return False
     body = _body(mark)
@@ -51,9 +51,12 @@ def is_done(mark: Path, staging: Path, stamp: str, fit: str) -> bool:
             f"{mark} is of a shard that was made with another fit ({body['fit'][:16]}, not {fit[:16]}).",
             "All shards of a release need one fit: do this part again with the owner folder that --fit-only made.",
         )
-    return body.get("stamp") == stamp and all(
-        (staging / path).is_file() and digest(staging / path) == known for path, known in body["files"].items()
-    )
+    return bool(body.get("stamp") == stamp)
+
+
+def holds(mark: Path, staging: Path) -> bool:
+    """Whether a finished shard's files are still what they were: a machine that lost power may have lost them."""
+    return all((staging / path).is_file() and digest(staging / path) == was for path, was in files(mark).items())
 
 
 def tidy(marks: Path, staging: Path, stamps: Mapping[Path, str]) -> None:
@@ -77,6 +80,12 @@ def tidy(marks: Path, staging: Path, stamps: Mapping[Path, str]) -> None:
 def files(mark: Path) -> dict[str, str]:
     """Digests of a shard's data files by their paths in the release. Raises IntegrityError where the mark is damaged."""
     found: dict[str, str] = _body(mark)["files"]
+    return found
+
+
+def sizes(mark: Path) -> dict[str, int]:
+    """Their lengths in bytes, by the same paths."""
+    found: dict[str, int] = _body(mark)["sizes"]
     return found
 
 

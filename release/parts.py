@@ -67,6 +67,8 @@ def _gather(out: Path, copy: Path) -> None:
 
 def require_whole(work: Work) -> None:
     """Raises UsageError, with the way on, when a shard of a run is not done; IntegrityError when one has another fit."""
+    if work.depot:
+        work.depot.recall(work.marks)
     missing = [shard.index for shard in work.shards() if not work.is_done(shard)]
     if missing:
         some = ", ".join(map(str, missing[:8])) + (", ..." if len(missing) > 8 else "")

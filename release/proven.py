@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from release import figures, gallery, layout, plots, records, report, sign
+from release import figures, gallery, layout, plots, reading, records, report, sign
 from release.build import Built, Row
 from release.facts import Facts, Measured
 from release.gallery import Seen
@@ -98,6 +99,7 @@ def _look(source: Source, rows: Sequence[Row], root: Path, layout_name: str, gai
     there = {record.id for record in source.records}
     known = [row for row in rows if row.id in there]
     try:
-        return gallery.look(source, known, root, layout_name, gain) if known else None
+        shipped = partial(reading.read_back, root, layout=layout_name)
+        return gallery.look(source, known, shipped, gain) if known else None
     except (ImageError, ValueError):  # ValueError: an original that has changed its size
         return None

@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from release import card, hashing, keyring, layout, report, sign
 from release.facts import Facts, Measured
 from release.manifest import FileEntry, Manifest, public_verification
+from release.tree import Tree
 from unlearnable.errors import IntegrityError, UsageError
 
 __all__ = ["Facts", "Measured", "publish", "seal"]
@@ -31,10 +32,11 @@ _OURS = (
 )
 
 
-def seal(staging: Path, owner: Path, facts: Facts) -> Manifest:
+def seal(staging: Path, owner: Path, facts: Facts, tree: Tree | None = None) -> Manifest:
     """Writes the card, the reports, the manifest, the checksums and the signature of a finished staging folder.
 
-    `staging` holds data/ complete and the files named in `facts.documents`; what an earlier `seal` wrote is replaced.
+    `staging` holds the files named in `facts.documents` and, unless `tree` says where else it lies, data/ complete; what an
+    earlier `seal` wrote is replaced.
     The owner's report goes to `owner`, made where it is missing. All of it is on the disk when this returns.
     Raises IntegrityError naming the file when the folder and `facts.measured` disagree, or when it holds anything that
     is not a plain file; OSError when the disk fails.
@@ -44,7 +46,8 @@ def seal(staging: Path, owner: Path, facts: Facts) -> Manifest:
     for name in _OURS:
         (staging / name).unlink(missing_ok=True)
         _fresh(staging / name).unlink(missing_ok=True)
-    paths = _plan(staging, facts)
+    tree = tree or Tree(staging)
+    paths = _plan(tree, facts)
     owner.mkdir(mode=0o700, parents=True, exist_ok=True)
     owner.chmod(0o700)
     key = keyring.signer(owner)
@@ -55,17 +58,18 @@ def seal(staging: Path, owner: Path, facts: Facts) -> Manifest:
     _write(owner / layout.OWNER_REPORT, _text(report.owner(facts)), mode=0o600)
 
     written = sorted([*paths, layout.PUBLIC_KEY, layout.CARD, layout.REPORT])
-    manifest = _manifest(staging, facts, _digests(staging, written))
+    manifest = _manifest(tree, facts, _digests(tree, written))
     _write(staging / layout.MANIFEST, manifest.to_bytes())
-    sums = sums_bytes({entry.path: entry.sha256 for entry in manifest.files} | _digests(staging, [layout.MANIFEST]))
+    sums = sums_bytes({entry.path: entry.sha256 for entry in manifest.files} | _digests(tree, [layout.MANIFEST]))
     _write(staging / layout.SUMS, sums)
     predicate = {"name": facts.name, "created": facts.created, "images": facts.counts["protected"]}
     _write(
         staging / layout.ATTESTATION,
-        sign.attest(key, _digests(staging, [layout.MANIFEST, layout.SUMS]), predicate),
+        sign.attest(key, _digests(tree, [layout.MANIFEST, layout.SUMS]), predicate),
     )
     for folder in {owner, *(staging / parent for path in written for parent in PurePosixPath(path).parents)}:
-        _sync_folder(folder)
+        if folder.exists():
+            _sync_folder(folder)
     return manifest
 
 
@@ -108,9 +112,9 @@ def _sums_line(path: str, digest: str) -> str:
     return f"{digest}  {path}" if escaped == path else f"\\{digest}  {escaped}"
 
 
-def _plan(staging: Path, facts: Facts) -> list[str]:
+def _plan(tree: Tree, facts: Facts) -> list[str]:
     """The files that are staged, checked against what the maker of the copy says it wrote."""
-    found = hashing.walk(staging)
+    found = tree.walk()
     for path, kind in found.items():
         if kind != "file":
             raise IntegrityError(f"{path} in the staging folder is not a plain file ({kind}).")
@@ -124,7 +128,7 @@ def _plan(staging: Path, facts: Facts) -> list[str]:
     return list(found)
 
 
-def _manifest(staging: Path, facts: Facts, digests: dict[str, str]) -> Manifest:
+def _manifest(tree: Tree, facts: Facts, digests: dict[str, str]) -> Manifest:
     return Manifest(
         name=facts.name,
         created=facts.created,
@@ -137,20 +141,20 @@ def _manifest(staging: Path, facts: Facts, digests: dict[str, str]) -> Manifest:
         trace_commitment=facts.trace_commitment,
         quality=asdict(facts.quality) if facts.quality and facts.quality.images else None,
         verification=public_verification(facts.verification) if facts.verification else None,
-        files=tuple(_entry(staging, path, digest, facts.measured.get(path)) for path, digest in digests.items()),
+        files=tuple(_entry(tree, path, digest, facts.measured.get(path)) for path, digest in digests.items()),
     )
 
 
-def _entry(staging: Path, path: str, digest: str, measured: Measured | None) -> FileEntry:
-    size = (staging / path).stat().st_size
+def _entry(tree: Tree, path: str, digest: str, measured: Measured | None) -> FileEntry:
+    size = tree.size(path)
     if measured is None:
         return FileEntry(path, digest, size, "document")
     return FileEntry(path, digest, size, "data", measured.images, measured.linf, measured.p999, measured.psnr)
 
 
-def _digests(root: Path, paths: list[str]) -> dict[str, str]:
+def _digests(tree: Tree, paths: list[str]) -> dict[str, str]:
     found: dict[str, str] = {}
-    for path, digest in hashing.digests(root, paths, durable=True):
+    for path, digest in tree.digests(paths, durable=True):
         if isinstance(digest, OSError):
             raise digest
         found[path] = digest

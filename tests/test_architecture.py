@@ -47,7 +47,13 @@ UPPER = [
 ]
 SCIENCE = [name for name in GRAPH if name.startswith("unlearnable") and name not in UPPER]
 SHIPPING = [name for name in GRAPH if name.startswith("release")]
-RELEASE_MAY = ("unlearnable.types", "unlearnable.errors", "unlearnable.imageio", "unlearnable.budget")
+RELEASE_MAY = (
+    "unlearnable.types",
+    "unlearnable.errors",
+    "unlearnable.imageio",
+    "unlearnable.budget",
+    "unlearnable.remote",
+)
 RELEASE_MAY += ("unlearnable.sources", "unlearnable.registry", "unlearnable.keys", "unlearnable.version")
 
 

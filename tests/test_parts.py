@@ -39,7 +39,9 @@ def entries(out: Path) -> list[object]:
 
 
 def data(out: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(out)): path.read_bytes() for path in sorted((out / "data").rglob("*")) if path.is_file()}
+    return {
+        str(path.relative_to(out)): path.read_bytes() for path in sorted((out / "data").rglob("*")) if path.is_file()
+    }
 
 
 def of(options: Options, **changes: object) -> Options:
@@ -65,9 +67,7 @@ def test_parts_merge_to_the_bytes_of_one_run(
     begun = unlearnable.protect(str(tree), out, of(options, fit_only=True))
     assert begun["shards"] > 3 and not out.exists()
     places = [copied(out, tmp_path / f"machine{i}") if apart else out for i in range(of_parts)]
-    made = [
-        unlearnable.protect(str(tree), place, of(options, shard=(i, of_parts))) for i, place in enumerate(places)
-    ]
+    made = [unlearnable.protect(str(tree), place, of(options, shard=(i, of_parts))) for i, place in enumerate(places)]
     assert sum(part["shards"] for part in made) == begun["shards"]
     assert {part["fit"] for part in made} == {begun["fit"]}
     document = unlearnable.merge(out, places if apart else [])
@@ -181,5 +181,13 @@ def test_merge_verifies_as_the_fit_was_asked(tree: Path, tmp_path: Path) -> None
 
 
 def test_options_survive_a_plan_in_json() -> None:
-    asked = Asked(preset="r16", set={"count": 4}, classes=("a", "b"), key=Path("k"), labels="labels.csv", against=("cheap",), eps=4)
+    asked = Asked(
+        preset="r16",
+        set={"count": 4},
+        classes=("a", "b"),
+        key=Path("k"),
+        labels="labels.csv",
+        against=("cheap",),
+        eps=4,
+    )
     assert Asked.restored(json.loads(json.dumps(asked.given()))) == asked

@@ -9,14 +9,16 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from release import build, forecast, formats, growth, journal, layout, parts, proven, records
+from release import forecast, formats, growth, journal, layout, parts, proven, reading, records
 from release import preview as contact
 from release.build import Settings
 from release.check import check as check_release
 from release.check import with_source
+from release.depot import Far
 from release.finish import finish
 from release.push import push
 from release.recognise import require_apart
@@ -32,6 +34,7 @@ from unlearnable.keys import Key
 from unlearnable.learn import context_of, learn, learn_again
 from unlearnable.listing import described as methods
 from unlearnable.options import Options
+from unlearnable.remote import is_address, locate
 from unlearnable.sources import open_source
 from unlearnable.types import Tell
 from unlearnable.verification import plan, prove
@@ -59,12 +62,16 @@ def _silent(what: str, done: int, of: int, failed: int = 0) -> None:
 def protect(source: str, out: str | Path, options: Options | None = None, *, tell: Tell = _silent) -> dict[str, Any]:
     """Writes a protected, verified and sealed copy of `source` at `out`; returns the document of `protect --json`.
 
-    The source is never changed. Unreadable images are left out and counted. Interrupted, the same call continues. With
+    The source is never changed. Unreadable images are left out and counted. Interrupted, the same call continues. `out`
+    is a folder, or an address on remote storage such as s3://bucket/name. With
     `fit_only` or `shard` in the options it does that part of the work, and returns what is done of it; `merge` ends it.
     Raises UsageError for what cannot be done as asked, IntegrityError when a finished part is not what it was.
     """
-    options, out = options or Options(), layout.absolute(out)
-    return api_parts.one(source, out, options, tell) if options.shard else _protect(source, out, options, tell)
+    options = options or Options()
+    out, address = api_parts.place(out, options)
+    if options.shard:
+        return api_parts.one(source, out, address, options, tell)
+    return _protect(source, out, address, options, tell)
 
 
 def merge(
@@ -75,19 +82,22 @@ def merge(
     copies: of `out`, from machines that share no disk with this one. Everything else is as `--fit-only` was asked.
     Raises UsageError when shards are missing, IntegrityError when copies differ or were made with another fit.
     """
-    out = layout.absolute(out)
+    out, address = api_parts.place(out, Options())
     parts.gather(out, [layout.absolute(copy) for copy in copies], tell)
     plan = records.unfinished(out)
     options = replace(Options.restored(plan["given"]), fit_only=False)
-    return _protect(source or plan["source"], out, options, tell, whole=True)
+    return _protect(source or plan["source"], out, address, options, tell, whole=True)
 
 
-def _protect(source: str, out: Path, options: Options, tell: Tell, whole: bool = False) -> dict[str, Any]:
-    """whole: all shards must be there already."""
+def _protect(
+    source: str, out: Path, address: str | None, options: Options, tell: Tell, whole: bool = False
+) -> dict[str, Any]:
+    """address: of a release on remote storage, where `out` is but the owner folder's neighbour; whole: all shards must be
+    there already."""
     clock = Clock()
     refuse(source, out, options)
     images, settings = opened(source, out, options)
-    asked = api_parts.asked(source, images, options)
+    asked = api_parts.asked(source, images, options, address)
     before = growth.reopen(out, asked["options"]) if options.grow else None
     owner = records.open_owner(out, asked, options.key, options.overwrite or options.grow, tell)
     begun = {"command": ["protect", source, str(out), *options.words()], "versions": records.versions()}
@@ -102,9 +112,9 @@ def _protect(source: str, out: Path, options: Options, tell: Tell, whole: bool =
                 owner.write_json(layout.AUTO, asdict(choice))
         crafter, commitment = traceable(crafter, learned, options, out, owner, before, tell)
         clock.lap("learn")
-        work = api_parts.work(images, crafter, settings, out, owner, options, kept)
+        work = api_parts.work(images, crafter, settings, out, owner, options, address, kept)
         if options.fit_only:
-            return api_parts.fitted(work, crafter, owner, out, clock)
+            return api_parts.fitted(work, crafter, owner, address or str(out), clock)
         if whole:
             parts.require_whole(work)
         built = written(work, options, tell)
@@ -112,16 +122,16 @@ def _protect(source: str, out: Path, options: Options, tell: Tell, whole: bool =
         log.skipped(built.skipped)
         verification = owner.read_json(layout.VERIFICATION)
         if verification is None and learned is not None and options.verify != "none":
-            seen = evidence_of(work.staging, settings, options, crafter, learned, built, tell)
+            seen = evidence_of(partial(reading.staged, work), settings, options, crafter, learned, built, tell)
             verification = prove.prove(seen, options, learned, Cells(owner.state / layout.CELLS), tell)
             owner.write_json(layout.VERIFICATION, verification)
         clock.lap("verify")
         told = telling(source, out, options, crafter, learned, owner, verification, clock.laps)
         told = replace(told, trace_commitment=commitment)
         tell("writing reports and seal", 0, 0)
-        counts = finish(images, built, settings, work.staging, out, owner, told)
+        counts = finish(work, built, out, owner, told, tell)
     return {
-        "release": str(out),
+        "release": address or str(out),
         "owner": str(owner.owner),
         "method": crafter.method.preset,
         "eps": options.levels,
@@ -135,7 +145,8 @@ def _protect(source: str, out: Path, options: Options, tell: Tell, whole: bool =
 
 def plan_run(source: str, out: str | Path, options: Options | None = None, *, tell: Tell = _silent) -> dict[str, Any]:
     """What `protect` would find, take and need, the document of `protect --dry-run --json`, or what it would refuse."""
-    options, out = options or Options(), layout.absolute(out)
+    options = options or Options()
+    out, _ = api_parts.place(out, options)
     refuse(source, out, options)
     images, settings = opened(source, out, options)
     key = Key.load(options.key) if options.key else Key.new()
@@ -196,8 +207,9 @@ def verify(
     crafter = craft.load(state / layout.FIT, context_of(images, key, receipt["eps"], 1, 1))
     parts, size = receipt["parts"], crafter.context.size
     learned = study.again(images, parts, parts["how"], size, crafter.labeller, crafter.independent, tell)
-    built = build.read_rows(state / layout.SHARDS)
-    seen = evidence_of(root, settings, asked, crafter, learned, built, tell)
+    built = reading.read_rows(state / layout.SHARDS)
+    shipped = partial(reading.read_back, root, layout=settings.layout)
+    seen = evidence_of(shipped, settings, asked, crafter, learned, built, tell)
     kept = Cells(state / layout.CELLS, fresh)
     document = prove.prove(seen, asked, learned, kept, tell, diagnose=diagnose, dry_run=dry_run)
     if not dry_run:
@@ -209,6 +221,8 @@ def verify(
 
 def check(release: str | Path, public_key: Path | None = None, source: str | None = None) -> dict[str, Any]:
     """Signature and hashes of a release, and with `source` what its originals say: the document of `check --json`."""
+    if is_address(str(release)) and not source:
+        return check_release(Far(locate(str(release))), public_key).to_json()
     root = Path(release).expanduser()
     return with_source(root, source, public_key) if source else check_release(root, public_key).to_json()
 

@@ -8,21 +8,39 @@ from typing import Any
 
 from release import build, journal, layout, records
 from release.build import Settings, Work
+from release.depot import open_depot
 from unlearnable import craft
 from unlearnable.api_steps import opened, written
 from unlearnable.clock import Clock
 from unlearnable.craft import Crafter
 from unlearnable.device import pick
+from unlearnable.errors import UsageError
 from unlearnable.learn import context_of
 from unlearnable.options import Options
+from unlearnable.remote import is_address
 from unlearnable.tracing import prepare
 from unlearnable.tracing.secret import Marks
 from unlearnable.types import Source, Tell
 
 
-def asked(source: str, images: Source, options: Options) -> dict[str, Any]:
+def place(out: str | Path, options: Options) -> tuple[Path, str | None]:
+    """Where the owner folder lies beside, and the address of a release on remote storage.
+
+    Of one at s3://bucket/name that is `name` in the folder where the command runs: what only the owner may have is not
+    uploaded. Raises UsageError for what cannot be done there.
+    """
+    if not is_address(str(out)):
+        return layout.absolute(out), None
+    if options.overwrite or options.grow:
+        raise UsageError(f"A release on remote storage, such as {out}, is not changed in its place.", "Make a new one.")
+    address = str(out).rstrip("/")
+    return layout.absolute(address.rpartition("/")[2]), address
+
+
+def asked(source: str, images: Source, options: Options, address: str | None) -> dict[str, Any]:
     """The job, for the owner folder: by which digest a rerun knows it, and what `merge` has to be told of it."""
-    listing = [(record.id, record.label, record.size) for record in images.records]
+    listing: list[Any] = [(record.id, record.label, record.size) for record in images.records]
+    listing += [address] if address else []
     return records.asked(source, listing, options.deciding()) | {"source": source, "given": options.given()}
 
 
@@ -33,20 +51,24 @@ def work(
     out: Path,
     owner: records.Owner,
     options: Options,
+    address: str | None,
     kept: build.Kept | None = None,
 ) -> Work:
     """What every shard of this release is made with, whoever makes it. Raises IntegrityError for a fit that has changed."""
     staging, marks = layout.staging_folder(out), owner.state / layout.SHARDS
-    fit = owner.fitted()
-    return Work(images, crafter, settings, staging, marks, kept, crafter.apart, options.address, fit=fit)
+    depot = open_depot(address, owner.key) if address else None
+    if depot:
+        depot.require_room()
+    made = Work(images, crafter, settings, staging, marks, kept, crafter.apart, options.address)
+    return replace(made, fit=owner.fitted(), depot=depot)
 
 
-def fitted(work: Work, crafter: Crafter, owner: records.Owner, out: Path, clock: Clock) -> dict[str, Any]:
+def fitted(work: Work, crafter: Crafter, owner: records.Owner, release: str, clock: Clock) -> dict[str, Any]:
     """The end of a run with --fit-only: the document of `protect --fit-only --json`."""
     work.staging.mkdir(exist_ok=True)
     work.marks.mkdir(exist_ok=True, mode=0o700)
     return {
-        "release": str(out),
+        "release": release,
         "owner": str(owner.owner),
         "method": crafter.method.preset,
         "fit": work.fit,
@@ -56,27 +78,27 @@ def fitted(work: Work, crafter: Crafter, owner: records.Owner, out: Path, clock:
     }
 
 
-def one(source: str, out: Path, options: Options, tell: Tell) -> dict[str, Any]:
+def one(source: str, out: Path, address: str | None, options: Options, tell: Tell) -> dict[str, Any]:
     """A run with --shard: the document of `protect --shard i/n --json`. It learns nothing and seals nothing."""
     assert options.shard is not None
     number, of = options.shard
     clock = Clock()
     images, settings = opened(source, out, options)
-    owner = records.join_owner(out, asked(source, images, options))
+    owner = records.join_owner(out, asked(source, images, options, address))
     begun = {"command": ["protect", source, str(out), *options.words()], "versions": records.versions()}
     with journal.keep(owner.owner / layout.PART_LOG.format(number, of), tell, **begun) as log:
         context = context_of(images, owner.key, options.levels, 1, options.clusters)
         crafter = craft.load(owner.state / layout.FIT, replace(context, device=str(pick(options.device))))
         marks = owner.state / layout.MARKS
         crafter = prepare.marked(crafter, Marks.load(marks) if marks.exists() else None)
-        todo = work(images, crafter, settings, out, owner, options)
+        todo = work(images, crafter, settings, out, owner, options, address)
         mine = len(todo.shards()[number::of])
         if not mine:
             tell(f"there are only {len(todo.shards())} shards: this part has none", 0, 0)
         built = written(todo, options, log.tell)
         log.skipped(built.skipped)
     return {
-        "release": str(out),
+        "release": address or str(out),
         "owner": str(owner.owner),
         "method": crafter.method.preset,
         "fit": todo.fit,

@@ -12,6 +12,7 @@ from typing import Any
 from release import build, formats, interrupt, layout, records
 from release.build import Built, Settings
 from release.finish import Told
+from release.reading import ReadBack
 from release.recognise import require_unprotected
 from unlearnable import budget, craft, imageio, params
 from unlearnable.craft import Crafter
@@ -63,9 +64,15 @@ def written(work: build.Work, options: Options, tell: Tell) -> Built:
 
 
 def evidence_of(
-    root: Path, settings: Settings, options: Options, crafter: Crafter, learned: Study, built: Built, tell: Tell
+    read_back: ReadBack,
+    settings: Settings,
+    options: Options,
+    crafter: Crafter,
+    learned: Study,
+    built: Built,
+    tell: Tell,
 ) -> Evidence:
-    """The bytes under `root` and their controls. The verifier is given functions that read and make files of the release.
+    """The bytes that ship and their controls. The verifier is given functions that read and make files of the release.
 
     The control arm is uniform noise of the budget. Where the method is unbounded, that would be noise of the whole range,
     which proves nothing: there it has the root mean square of what really changed, at most 64 levels and the budget.
@@ -79,7 +86,7 @@ def evidence_of(
 
     def shipped(wanted: Sequence[Record]) -> Iterator[tuple[Record, bytes]]:
         kept = [record for record in wanted if record.id in rows]
-        for pair in zip(kept, build.read_back(root, [rows[r.id] for r in kept], settings.layout), strict=True):
+        for pair in zip(kept, read_back([rows[r.id] for r in kept]), strict=True):
             count[0] += 1
             tell("reading the release back", count[0], len(kept))
             yield pair

@@ -86,6 +86,10 @@ class Key:
             philox.state = fresh
             yield generator
 
+    def derived(self, purpose: str) -> bytes:
+        """32 secret bytes for another tool's use, such as an encryption."""
+        return HKDF(SHA256(), _BYTES, salt=None, info=b"unlearnable " + purpose.encode()).derive(self.secret)
+
     def seed(self, *labels: str | int) -> int:
         """A 63-bit seed for one purpose, for generators that take an integer (torch)."""
         return int(self.rng(*labels).integers(2**63 - 1))

@@ -18,6 +18,7 @@ from made_release import METHOD_WORDS, picture
 from release import croissant, layout, seal
 from release.check import check
 from release.facts import Facts, Measured
+from release.tree import Tree
 
 Made = Callable[..., Facts]
 
@@ -91,7 +92,7 @@ def test_a_tree_is_described_by_patterns_that_meet_every_file(tmp_path: Path, ma
 
 def test_tables_are_listed_with_their_hashes_and_columns(tables: tuple[Path, Facts]) -> None:
     staging, facts = tables
-    document = croissant.document(staging, facts)
+    document = croissant.document(Tree(staging), facts)
     required(document)
     hashes = {item["contentUrl"]: item["sha256"] for item in document["distribution"] if "sha256" in item}
     assert hashes == {path: hashlib.sha256((staging / path).read_bytes()).hexdigest() for path in facts.measured}
@@ -104,7 +105,7 @@ def test_tables_are_listed_with_their_hashes_and_columns(tables: tuple[Path, Fac
 
 def test_it_discloses_the_perturbation_and_never_the_method(tmp_path: Path, made: Made) -> None:
     for disclose in (False, True):
-        document = croissant.document(tmp_path, made(tmp_path, disclose=disclose, licence="cc-by-4.0"))
+        document = croissant.document(Tree(tmp_path), made(tmp_path, disclose=disclose, licence="cc-by-4.0"))
         assert document["rai:dataManipulationProtocol"].startswith("protective perturbation.")
         assert "8 of 255 grey levels" in document["rai:dataManipulationProtocol"]
         assert "Not for training" in document["rai:dataLimitations"] and document["license"] == "cc-by-4.0"

@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from unlearnable.remote import is_address
+
 Decorator = Callable[[Any], Any]
 PROGRESS = "unlearnable.progress"
 
@@ -23,6 +25,17 @@ def together(*options: Decorator) -> Decorator:
     return decorate
 
 
+class _Place(click.ParamType[Path | str]):
+    """A path, or the address of a place on remote storage, which no path can spell."""
+
+    name = "path"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path | str:
+        del param, ctx
+        return value if is_address(str(value)) else Path(value)
+
+
+place = _Place()
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout, errors included.")
 quiet = together(
     click.option("-q", "--quiet", is_flag=True, help="No progress on stderr: --progress none."),
@@ -59,6 +72,11 @@ reading = together(
     click.option("--label-column", metavar="NAME", help="Of a dataset, where it cannot be told."),
     click.option(
         "--labels", default="auto", show_default=True, help="auto, folders, none, or a CSV (file_name,label)."
+    ),
+    click.option(
+        "--streaming",
+        is_flag=True,
+        help="Read a Hub dataset over the network, row group by row group, and keep nothing of it on the disk.",
     ),
     click.option("--clusters", type=int, default=10, show_default=True, help="How many, for images without labels."),
     click.option(

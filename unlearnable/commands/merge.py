@@ -11,14 +11,14 @@ from unlearnable.commands import _shell, _switches
 
 
 @click.command()
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("out", type=_switches.place)
 @click.argument("copies", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--source", metavar="SOURCE", help="Where the originals are.  [default: as --fit-only was told]")
 @click.option("--min-drop", type=float, metavar="SHARE", help="Exit with 4 if the relative drop may be below this.")
 @_switches.as_json
 @_switches.quiet
 @_shell.command
-def command(out: Path, as_json: bool, quiet: bool, min_drop: float | None, **options: Any) -> int:
+def command(out: Path | str, as_json: bool, quiet: bool, min_drop: float | None, **options: Any) -> int:
     """Verify and seal OUT, whose shards were made by runs of `protect --shard i/n`.
 
     COPIES are other copies of it, from machines that share no disk: each names the two folders COPY.owner and

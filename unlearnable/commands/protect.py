@@ -15,7 +15,7 @@ from unlearnable.errors import BELOW_MIN_DROP, UnlearnableError, UsageError
 
 @click.command()
 @click.argument("source")
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("out", type=_switches.place)
 @click.option("--method", metavar="NAME", help="A name of `methods`.  [default: auto, chosen by measurement]")
 @click.option("--preset", metavar="NAME", help="Settings from the literature, such as r16, p100 or su.")
 @click.option(
@@ -86,7 +86,7 @@ from unlearnable.errors import BELOW_MIN_DROP, UnlearnableError, UsageError
 @_shell.command
 def command(
     source: str,
-    out: Path,
+    out: Path | str,
     assignments: tuple[str, ...],
     repo: str | None,
     dry_run: bool,
@@ -98,7 +98,8 @@ def command(
 
     SOURCE is a folder of images (class folders, split folders or neither), a .zip, .tar or .tar.gz of one, a .txt or .csv
     list of files, one image, WebDataset shards ("train-{0000..0063}.tar"), parquet files, a saved dataset or a Hub
-    dataset OWNER/NAME; it is never changed. Keys and the full report go to OUT.owner, which stays with you.
+    dataset OWNER/NAME; it is never changed. Keys and the full report go to OUT.owner, which stays with you. Both may lie on
+    remote storage (s3://bucket/name); OUT.owner is then made in this folder.
 
     \b
     unlearnable protect photos/ photos-protected/
@@ -116,6 +117,8 @@ def command(
     ]:
         if network:
             registry.require_network(network)
+    if repo and isinstance(out, str):
+        raise UsageError(f"--push takes a release on this machine, and {out} is not.", "Name a folder for OUT.")
     if repo:
         _before_push(repo, options)
     if options["shard"] or options["fit_only"]:
@@ -166,7 +169,7 @@ def _before_push(repo: str, options: dict[str, Any]) -> None:
     require_target(repo, grown=options["grow"])
 
 
-def _pushed_after(push: Callable[..., Any], out: Path, repo: str, tell: Any) -> Any:
+def _pushed_after(push: Callable[..., Any], out: Path | str, repo: str, tell: Any) -> Any:
     """The push at the end of `protect`; when it fails, the release is there, and that must be said."""
     try:
         return push(out, repo, tell=tell)
