@@ -36,15 +36,8 @@ def imported(path: Path) -> set[str]:
 # `from unlearnable import x` runs the root package, which offers its functions lazily: only x is an import
 GRAPH = {module_of(path): imported(path) - {"unlearnable"} for path in FILES}
 COMMANDS = [name for name in GRAPH if name.startswith("unlearnable.commands")]
-UPPER = [
-    "cli",
-    "unlearnable.api",
-    "unlearnable.api_parts",
-    "unlearnable.api_steps",
-    "unlearnable.api_trace",
-    "unlearnable",
-    *COMMANDS,
-]
+API = [name for name in GRAPH if name == "unlearnable.api" or name.startswith("unlearnable.api_")]
+UPPER = ["cli", "unlearnable", *API, *COMMANDS]
 SCIENCE = [name for name in GRAPH if name.startswith("unlearnable") and name not in UPPER]
 SHIPPING = [name for name in GRAPH if name.startswith("release")]
 RELEASE_MAY = (

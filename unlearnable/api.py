@@ -6,16 +6,14 @@ way through it: source -> learn -> build -> verify what was staged -> seal.
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from release import forecast, formats, growth, journal, layout, parts, proven, reading, records
+from release import forecast, formats, growth, journal, layout, parts, reading, records
 from release import preview as contact
-from release.build import Settings
 from release.check import check as check_release
 from release.check import with_source
 from release.depot import Far
@@ -23,20 +21,20 @@ from release.finish import finish
 from release.push import push
 from release.recognise import require_apart
 from release.seal import require_replaceable
-from unlearnable import api_parts, craft, imageio, params, rehearsal, study
+from unlearnable import api_parts, params, rehearsal
 from unlearnable.api_steps import evidence_of, opened, telling, written
 from unlearnable.api_trace import trace, traceable
+from unlearnable.api_verify import verify
 from unlearnable.clock import Clock
 from unlearnable.device import pick
-from unlearnable.errors import IntegrityError, UsageError
+from unlearnable.errors import UsageError
 from unlearnable.errors import outcome as exit_code
 from unlearnable.keys import Key
-from unlearnable.learn import context_of, learn, learn_again
+from unlearnable.learn import learn, learn_again
 from unlearnable.listing import described as methods
 from unlearnable.options import Options
 from unlearnable.remote import is_address, locate
-from unlearnable.sources import open_source
-from unlearnable.types import Tell
+from unlearnable.types import Tell, silent
 from unlearnable.verification import plan, prove
 from unlearnable.verification.cells import Cells
 
@@ -55,11 +53,7 @@ __all__ = [
 ]
 
 
-def _silent(what: str, done: int, of: int, failed: int = 0) -> None:
-    del what, done, of, failed
-
-
-def protect(source: str, out: str | Path, options: Options | None = None, *, tell: Tell = _silent) -> dict[str, Any]:
+def protect(source: str, out: str | Path, options: Options | None = None, *, tell: Tell = silent) -> dict[str, Any]:
     """Writes a protected, verified and sealed copy of `source` at `out`; returns the document of `protect --json`.
 
     The source is never changed. Unreadable images are left out and counted. Interrupted, the same call continues. `out`
@@ -75,7 +69,7 @@ def protect(source: str, out: str | Path, options: Options | None = None, *, tel
 
 
 def merge(
-    out: str | Path, copies: Sequence[str | Path] = (), *, source: str | None = None, tell: Tell = _silent
+    out: str | Path, copies: Sequence[str | Path] = (), *, source: str | None = None, tell: Tell = silent
 ) -> dict[str, Any]:
     """Verifies and seals a release whose shards several runs made; returns the document of `protect --json`.
 
@@ -143,7 +137,7 @@ def _protect(
     }
 
 
-def plan_run(source: str, out: str | Path, options: Options | None = None, *, tell: Tell = _silent) -> dict[str, Any]:
+def plan_run(source: str, out: str | Path, options: Options | None = None, *, tell: Tell = silent) -> dict[str, Any]:
     """What `protect` would find, take and need, the document of `protect --dry-run --json`, or what it would refuse."""
     options = options or Options()
     out, _ = api_parts.place(out, options)
@@ -157,7 +151,7 @@ def plan_run(source: str, out: str | Path, options: Options | None = None, *, te
 
 
 def preview(
-    source: str, out: str | Path = "preview.html", options: Options | None = None, *, tell: Tell = _silent
+    source: str, out: str | Path = "preview.html", options: Options | None = None, *, tell: Tell = silent
 ) -> dict[str, Any]:
     """Writes a contact sheet (.html or .png) of originals, differences and protected images: {preview, method, images}."""
     options, out = options or Options(), layout.absolute(out)
@@ -170,53 +164,6 @@ def preview(
     facts = (("Source", source), ("Method", method), ("Budget in grey levels", str(settings.levels)))
     contact.write(out, contact.sheet(shown) if out.suffix == ".png" else contact.page(shown, facts, tried.note))
     return {"preview": str(out), "method": method, "images": len(shown), "note": tried.note}
-
-
-def verify(
-    release: str | Path,
-    *,
-    source: str | None = None,
-    protocol: str = "quick",
-    victim: str | None = None,
-    against: Sequence[str] = (),
-    seeds: int | None = None,
-    device: str = "auto",
-    diagnose: bool = False,
-    fresh: bool = False,
-    dry_run: bool = False,
-    tell: Tell = _silent,
-) -> dict[str, Any]:
-    """Trains victims on a finished release's bytes and tests them on the owner's clean images.
-
-    Trainings that were finished before are kept in the owner folder and not repeated, unless `fresh`. `dry_run` only says
-    what would be trained and how long it takes; `diagnose` also looks at the perturbation from outside.
-
-    Needs the owner folder beside the release; `source` says where the originals lie now. Raises IntegrityError when the
-    release is not what was sealed.
-    """
-    root = layout.absolute(release)
-    plan.make(protocol, 1, victim=victim, seeds=seeds, against=against)  # refuses bad names before any work
-    asked = Options(verify=protocol, victim=victim, against=tuple(against), seeds=seeds, device=device)
-    if not check_release(root).ok:
-        raise IntegrityError(f"{root} is not as it was sealed.", f"See which files: unlearnable check {root}")
-    receipt, state = records.read_receipt(root)
-    settings = Settings(**receipt["settings"])
-    imageio.limit(settings.max_pixels)
-    images = open_source(source or receipt["source"], **receipt["reading"])
-    key = Key.load(layout.owner_folder(root) / layout.KEY)
-    crafter = craft.load(state / layout.FIT, context_of(images, key, receipt["eps"], 1, 1))
-    parts, size = receipt["parts"], crafter.context.size
-    learned = study.again(images, parts, parts["how"], size, crafter.labeller, crafter.independent, tell)
-    built = reading.read_rows(state / layout.SHARDS)
-    shipped = partial(reading.read_back, root, layout=settings.layout)
-    seen = evidence_of(shipped, settings, asked, crafter, learned, built, tell)
-    kept = Cells(state / layout.CELLS, fresh)
-    document = prove.prove(seen, asked, learned, kept, tell, diagnose=diagnose, dry_run=dry_run)
-    if not dry_run:
-        command = shlex.join(["unlearnable", "verify", str(root), *asked.proving(source, diagnose)])
-        told = {"surrogate": crafter.method.shown_surrogate(), "command": command}
-        document["report"] = str(proven.write(root, images, built, receipt, document, told, crafter.only))
-    return document
 
 
 def check(release: str | Path, public_key: Path | None = None, source: str | None = None) -> dict[str, Any]:

@@ -21,11 +21,11 @@ from unlearnable.options import Options
 from unlearnable.sources import open_source
 from unlearnable.study import Study
 from unlearnable.tracing import carriers, models, prepare, probes, run
-from unlearnable.tracing.answers import Model, Names, silent
+from unlearnable.tracing.answers import Model, Names
 from unlearnable.tracing.models import Seen
 from unlearnable.tracing.pictures import Folder
 from unlearnable.tracing.secret import Marks, Secret
-from unlearnable.types import Tell
+from unlearnable.types import Tell, silent
 
 
 def traceable(

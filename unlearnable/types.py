@@ -98,6 +98,10 @@ class Tell(Protocol):
         """
 
 
+def silent(what: str, done: int, of: int, failed: int = 0) -> None:
+    """A Tell for who does not listen."""
+
+
 class TrainSurrogate(Protocol):
     def __call__(
         self,

@@ -55,6 +55,15 @@ def test_networks_are_named_between_commas_or_one_by_one_and_the_diagnosis_is_pr
         assert said in text
 
 
+def test_every_verification_is_in_the_log(released: Path) -> None:
+    log = layout.owner_folder(released) / layout.LOG
+    before = len(log.read_text().splitlines())
+    assert run("verify", released, "--protocol", released.parent / "mine.toml", "-q").exit_code == 0
+    lines = [json.loads(line) for line in log.read_text().splitlines()[before:]]
+    assert lines[0]["event"] == "begin" and lines[0]["command"][:2] == ["verify", str(released)]
+    assert lines[-1]["event"] == "end" and lines[-1]["how"] == "finished"
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

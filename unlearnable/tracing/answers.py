@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from unlearnable.errors import UsageError
-from unlearnable.types import Tell
+from unlearnable.types import Tell, silent
 
 TOP, PROBABILITIES, WEIGHTS = "top-1", "probabilities", "weights"  # what a model gives, from little to all
 _AT_ONCE = 512
@@ -52,10 +52,6 @@ class White:
     features: Callable[[Tensor], Tensor]
     weight: Tensor
     rows: tuple[int, ...]
-
-
-def silent(what: str, done: int, of: int, failed: int = 0) -> None:
-    del what, done, of, failed
 
 
 class Model(Protocol):

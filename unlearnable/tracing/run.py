@@ -11,9 +11,9 @@ from typing import Any
 
 from unlearnable.errors import UsageError
 from unlearnable.tracing import exact, probes
-from unlearnable.tracing.answers import Asking, Model, silent
+from unlearnable.tracing.answers import Asking, Model
 from unlearnable.tracing.secret import Found, Job, Secret
-from unlearnable.types import Batch, Tell
+from unlearnable.types import Batch, Tell, silent
 
 EVIDENCE, WEAK, NOTHING, UNTESTED = "evidence", "secondary evidence", "no evidence", "not tested"
 _FEWEST = 19  # decoys, below which no p-value would be at most 0.05
