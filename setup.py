@@ -28,6 +28,7 @@ setup(
         "click>=8.2",
         "cryptography>=44",
         "datasets>=4",
+        "fsspec>=2025.3",
         "huggingface-hub>=1.20,<3",
         "jinja2>=3.1",
         "numpy>=2",
@@ -39,9 +40,12 @@ setup(
         "torchvision>=0.26",
     ],
     extras_require={
-        "dev": ["hypothesis", "mypy", "pytest", "ruff"],
+        "dev": ["hypothesis", "moto[server]", "mypy", "pytest", "ray", "ruff", "s3fs"],
         "docs": ["mkdocs-material>=9.7"],
         "dp": ["opacus>=1.6"],
+        "gs": ["gcsfs"],
         "heif": ["pillow-heif>=1.1"],
+        "ray": ["ray>=2.50"],
+        "s3": ["s3fs"],
     },
 )

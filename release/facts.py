@@ -64,6 +64,7 @@ class Facts:
     versions: Mapping[str, str]  # tool, python, torch, pillow ...
     commitment: Mapping[str, str]  # salt and sha256, hexadecimal
     trace_commitment: Mapping[str, str] | None = None  # sha256 of the plan that a later `trace` opens
+    fit: Mapping[str, Any] | None = None  # on how many images, by how many processes; see Manifest.fit
     classes: tuple[str, ...] | None = None
     verification: Mapping[str, Any] | None = None
     configs: Sequence[Mapping[str, str]] = ()

@@ -36,6 +36,7 @@ class Told:
     documents: tuple[str, ...] = field(default=())
     only: tuple[str, ...] | None = None  # the classes that are protected; None: all
     trace_commitment: Mapping[str, str] | None = None
+    fit: Mapping[str, Any] | None = None  # see Manifest.fit
 
 
 def finish(work: Work, built: Built, out: Path, owner: Owner, told: Told, tell: Tell) -> dict[str, int]:
@@ -103,6 +104,7 @@ def _facts(work: Work, built: Built, owner: Owner, told: Told) -> Facts:
         versions=versions(),
         commitment=owner.commitment(),
         trace_commitment=told.trace_commitment,
+        fit=told.fit,
         classes=source.classes,
         verification=told.verification,
         configs=formats.load(settings.layout).configs({split: list(dict.fromkeys(of)) for split, of in paths.items()}),

@@ -83,6 +83,7 @@ class Manifest:
     files: tuple[FileEntry, ...]
     quality: Mapping[str, Any] | None = None  # of a stated sample; see facts.Quality
     trace_commitment: Mapping[str, str] | None = None  # sha256 of the plan of tracing; left out where there is none
+    fit: Mapping[str, Any] | None = None  # images, of, processes, backend; left out where nothing was fitted on images
     schema_version: int = SCHEMA_VERSION
 
     def __post_init__(self) -> None:
@@ -98,8 +99,9 @@ class Manifest:
         document["files"] = list(document["files"])
         if self.schema_version == 1:
             del document["quality"]
-        if self.trace_commitment is None:
-            del document["trace_commitment"]
+        for name in ("trace_commitment", "fit"):
+            if document[name] is None:
+                del document[name]
         _enforce(document)
         try:
             text = json.dumps(document, sort_keys=True, ensure_ascii=False, allow_nan=False, indent=1)

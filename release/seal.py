@@ -139,6 +139,7 @@ def _manifest(tree: Tree, facts: Facts, digests: dict[str, str]) -> Manifest:
         versions=dict(facts.versions),
         commitment=dict(facts.commitment),
         trace_commitment=facts.trace_commitment,
+        fit=facts.fit,
         quality=asdict(facts.quality) if facts.quality and facts.quality.images else None,
         verification=public_verification(facts.verification) if facts.verification else None,
         files=tuple(_entry(tree, path, digest, facts.measured.get(path)) for path, digest in digests.items()),

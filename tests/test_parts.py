@@ -5,10 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner, Result
 
+import cli
 import unlearnable
 from release import layout, records
 from release.manifest import Manifest
@@ -16,6 +20,7 @@ from unlearnable import Options
 from unlearnable.errors import IntegrityError, UsageError
 from unlearnable.options import Options as Asked
 
+ROOT = Path(__file__).resolve().parents[1]
 FAST = Options(preset="r16", verify="none", layout="parquet")
 
 
@@ -178,6 +183,60 @@ def test_merge_verifies_as_the_fit_was_asked(tree: Path, tmp_path: Path) -> None
     document = unlearnable.merge(out)
     assert document["verification"]["protocol"]["name"] == "quick"
     assert (layout.owner_folder(out) / layout.STATE / layout.MARKS).exists()
+
+
+def run(*words: object) -> Result:
+    return CliRunner().invoke(cli.cli, [str(word) for word in words])
+
+
+def test_the_prompt_says_what_comes_next_and_refuses_what_only_a_whole_release_can(tree: Path, tmp_path: Path) -> None:
+    words = ("protect", tree, tmp_path / "out", "--preset", "r16", "--verify", "none", "-q")
+    fitted = run(*words, "--fit-only")
+    assert fitted.exit_code == 0 and "60 images in 1 shards" in fitted.stdout
+    assert f"unlearnable merge {tmp_path / 'out'}" in fitted.stdout
+    part = run(*words, "--shard", "0/1", "--json")
+    assert json.loads(part.stdout)["images"] == {"total": 60, "protected": 60, "skipped": 0}
+    merged = run("merge", tmp_path / "out", "-q", "--json")
+    assert merged.exit_code == 0 and json.loads(merged.stdout)["images"]["protected"] == 60
+    for given, said in (
+        (("--shard", "1"), "such as 0/8"),
+        (("--shard", "2/2"), "i from 0 to n - 1"),
+        (("--shard", "0/2", "--fit-only"), "comes first"),
+        (("--shard", "0/2", "--min-drop", "0.5"), "Give it to `merge`"),
+        (("--fit-only", "--push", "me/mine"), "a verified release"),
+        (("--fit-only", "--overwrite"), "no --overwrite"),
+    ):
+        refused = run("protect", tree, tmp_path / "new", "--preset", "r16", "--verify", "none", "-q", *given)
+        assert refused.exit_code == 2 and said in refused.stderr, refused.stderr
+    assert not layout.owner_folder(tmp_path / "new").exists()
+
+
+def test_the_manifest_says_what_a_crafted_method_was_fitted_on(tree: Path, tmp_path: Path) -> None:
+    crafted = Options(method="error_min", set={"net": "tiny", "rounds": 1}, verify="none")
+    unlearnable.protect(str(tree), tmp_path / "out", crafted)
+    fit = Manifest.from_bytes((tmp_path / "out" / layout.MANIFEST).read_bytes()).fit
+    assert fit is not None and fit["of"] == 60 and 0 < fit["images"] < 60 and fit["processes"] == 1
+    receipt, _ = records.receipt_of(tmp_path / "out")
+    assert receipt["crafted_at_once"] == 512 and receipt["device"] and len(receipt["fit"]) == 64
+    unlearnable.protect(str(tree), tmp_path / "plain", FAST)
+    assert Manifest.from_bytes((tmp_path / "plain" / layout.MANIFEST).read_bytes()).fit is None
+
+
+@pytest.mark.slow
+def test_two_processes_of_torchrun_fit_and_one_makes_the_shards(tree: Path, tmp_path: Path) -> None:
+    out, crafted = tmp_path / "out", ("--method", "error_min", "--set", "net=tiny", "--set", "rounds=3")
+    words = ["protect", str(tree), str(out), *crafted, "--verify", "none"]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = subprocess.run(
+        [*launch, "-m", "cli", *words, "--fit-only"], capture_output=True, text=True, timeout=300, cwd=ROOT
+    )
+    assert done.returncode == 0, done.stderr
+    assert run(*words, "--shard", "0/1").exit_code == 0
+    assert run("merge", out).exit_code == 0
+    fit = Manifest.from_bytes((out / layout.MANIFEST).read_bytes()).fit
+    assert fit is not None and (fit["processes"], fit["backend"]) == (2, "gloo")
+    refused = subprocess.run([*launch, "-m", "cli", *words], capture_output=True, text=True, timeout=300, cwd=ROOT)
+    assert refused.returncode and "torchrun is for the fit alone" in refused.stderr
 
 
 def test_options_survive_a_plan_in_json() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 
 from unlearnable.device import autocast
 from unlearnable.nets import Network
@@ -19,7 +20,8 @@ def objective(radius: float, seed: int, steps: int = 10) -> Objective:
     generator = torch.Generator().manual_seed(seed)
 
     def loss(net: Network, images: Tensor, labels: Tensor) -> Tensor:
-        return cross_entropy(net, attacked(net, images, labels, radius, steps, generator), labels)
+        own = net.module if isinstance(net, DistributedDataParallel) else net  # attacks are no steps to agree on
+        return cross_entropy(net, attacked(own, images, labels, radius, steps, generator), labels)
 
     return loss
 

@@ -21,7 +21,7 @@ from release.finish import finish
 from release.push import push
 from release.recognise import require_apart
 from release.seal import require_replaceable
-from unlearnable import api_parts, params, rehearsal
+from unlearnable import api_parts, distributed, params, rehearsal
 from unlearnable.api_steps import evidence_of, opened, telling, written
 from unlearnable.api_trace import trace, traceable
 from unlearnable.api_verify import verify
@@ -63,9 +63,16 @@ def protect(source: str, out: str | Path, options: Options | None = None, *, tel
     """
     options = options or Options()
     out, address = api_parts.place(out, options)
+    if distributed.launched() > 1 and not options.fit_only:
+        raise UsageError("torchrun is for the fit alone.", "Add --fit-only; shards are runs of their own.")
     if options.shard:
         return api_parts.one(source, out, address, options, tell)
-    return _protect(source, out, address, options, tell)
+    if not options.fit_only:
+        return _protect(source, out, address, options, tell)
+    with distributed.joined(pick(options.device)) as world:
+        if world.rank == 0:
+            return _protect(source, out, address, options, tell)
+        return api_parts.help_to_fit(source, out, options)
 
 
 def merge(
@@ -94,6 +101,8 @@ def _protect(
     asked = api_parts.asked(source, images, options, address)
     before = growth.reopen(out, asked["options"]) if options.grow else None
     owner = records.open_owner(out, asked, options.key, options.overwrite or options.grow, tell)
+    if options.fit_only:
+        distributed.shared(lambda: owner.key)
     begun = {"command": ["protect", source, str(out), *options.words()], "versions": records.versions()}
     with journal.keep(owner.owner / layout.LOG, tell, **begun) as log:
         tell = log.tell

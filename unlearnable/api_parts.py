@@ -9,18 +9,19 @@ from typing import Any
 from release import build, journal, layout, records
 from release.build import Settings, Work
 from release.depot import open_depot
-from unlearnable import craft
+from unlearnable import craft, distributed
 from unlearnable.api_steps import opened, written
 from unlearnable.clock import Clock
 from unlearnable.craft import Crafter
 from unlearnable.device import pick
 from unlearnable.errors import UsageError
-from unlearnable.learn import context_of
+from unlearnable.keys import Key
+from unlearnable.learn import context_of, facts, learn
 from unlearnable.options import Options
 from unlearnable.remote import is_address
 from unlearnable.tracing import prepare
 from unlearnable.tracing.secret import Marks
-from unlearnable.types import Source, Tell
+from unlearnable.types import Source, Tell, silent
 
 
 def place(out: str | Path, options: Options) -> tuple[Path, str | None]:
@@ -60,7 +61,15 @@ def work(
     if depot:
         depot.require_room()
     made = Work(images, crafter, settings, staging, marks, kept, crafter.apart, options.address)
-    return replace(made, fit=owner.fitted(), depot=depot)
+    on = {"device": pick(options.device).type} if crafter.method.trains else {}
+    return replace(made, fit=owner.fitted(on | {"fitted_on": facts(crafter)}), depot=depot)
+
+
+def help_to_fit(source: str, out: Path, options: Options) -> dict[str, Any]:
+    """A process of a distributed fit that is not the first: it reads the same source, writes nothing, and says nothing."""
+    images, _ = opened(source, out, options)
+    learn(images, options, distributed.shared(Key.new), None, silent)  # the first one's key comes, none is made
+    return {}
 
 
 def fitted(work: Work, crafter: Crafter, owner: records.Owner, release: str, clock: Clock) -> dict[str, Any]:
@@ -92,9 +101,14 @@ def one(source: str, out: Path, address: str | None, options: Options, tell: Tel
         marks = owner.state / layout.MARKS
         crafter = prepare.marked(crafter, Marks.load(marks) if marks.exists() else None)
         todo = work(images, crafter, settings, out, owner, options, address)
+        here = pick(options.device).type
+        if (there := owner.read_json(layout.FITTED).get("device", here)) != here:
+            log.tell(
+                f"crafted on {here}, where the fit was made on {there}: not the bytes that one run would make", 0, 0
+            )
         mine = len(todo.shards()[number::of])
         if not mine:
-            tell(f"there are only {len(todo.shards())} shards: this part has none", 0, 0)
+            log.tell(f"there are only {len(todo.shards())} shards: this part has none", 0, 0)
         built = written(todo, options, log.tell)
         log.skipped(built.skipped)
     return {

@@ -18,6 +18,7 @@ from unlearnable import budget, craft, imageio, params
 from unlearnable.craft import Crafter
 from unlearnable.device import describe, pick
 from unlearnable.errors import UsageError, disk_error
+from unlearnable.learn import facts
 from unlearnable.options import Options
 from unlearnable.sources import open_source
 from unlearnable.study import Study
@@ -142,6 +143,7 @@ def telling(
             "eps": options.levels,
             "min_drop": options.min_drop,
             "device": describe(pick(options.device)),
+            "crafted_at_once": crafter.at_once,
             "seconds": laps,
             "parts": {**learned.ids(), "how": learned.parts.how} if learned else None,
         },
@@ -150,4 +152,5 @@ def telling(
         disclose=options.disclose,
         overwrite=options.overwrite or options.grow,
         only=crafter.only,
+        fit=facts(crafter),
     )

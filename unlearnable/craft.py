@@ -15,6 +15,7 @@ from unlearnable import params as parameters
 from unlearnable.cluster import Labeller
 from unlearnable.errors import UsageError
 from unlearnable.looks import to_tensor
+from unlearnable.poisons import _pgd
 from unlearnable.types import Batch, Context, Pixels, Record, State
 
 
@@ -97,6 +98,11 @@ class Crafter:
         """Whether copies in other processes make the same: closed forms, which take one image at a time on a CPU."""
         return not self.method.trains
 
+    @property
+    def at_once(self) -> int | None:
+        """Images that are crafted together, at most, which may decide their last bits; None for closed forms."""
+        return _pgd.at_once(getattr(self.method.params, "batch", 0), self.context) if self.method.trains else None
+
     def numbers(self) -> frozenset[int]:
         """The labels that are protected."""
         classes = self.context.classes
@@ -109,6 +115,8 @@ class Crafter:
         else:
             images = to_tensor([imageio.square(pixels, size) for pixels in pictures], size)
         delta = self.on(tuple(record.id for record in records), images, self.labels(records, pictures))
+        if self.marks:
+            delta = delta.clone()  # images of one class share theirs
         for row, record in enumerate(records):
             if record.id in self.marks:
                 delta[row] = self.marks[record.id].float() / 255

@@ -1,20 +1,23 @@
-"""Everything that happens before a file is written: look at the source, choose a method, fit it."""
+"""Everything that happens before a file is written: look at the source, choose a method, fit it.
+
+Inside `distributed.joined` all processes do it together: the same study in each, one choice, one fit, kept by the first.
+"""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from unlearnable import auto, craft, looks, params, study
+from unlearnable import auto, cache, craft, distributed, looks, params, study
 from unlearnable.craft import Crafter, Method
 from unlearnable.device import pick
 from unlearnable.errors import UsageError
 from unlearnable.keys import Key
 from unlearnable.options import Options
-from unlearnable.study import Study, Tell
+from unlearnable.study import FitFacts, Study, Tell
 from unlearnable.surrogate import trainer
-from unlearnable.types import Context, Source
+from unlearnable.types import Context, Source, silent
 from unlearnable.verification import plan
 
 
@@ -25,7 +28,10 @@ def learn(
 
     What was fitted is kept at `saved`, unless that is None; an interrupted run finds it there and makes the same
     perturbations. There is no study where none is needed: a closed-form pattern by class, and nothing to verify.
+    Of several processes the first one's `saved` counts, and only its crafter has all that was fitted.
     """
+    first = distributed.world().rank == 0
+    tell = tell if first else silent
     only = options.only(source.classes)
     name = params.check_method(options.method, options.preset, options.set)
     method = craft.resolve(options.method, options.preset, options.set) if name else None
@@ -36,19 +42,29 @@ def learn(
         learned = study.study(source, options, key, tell)
         size = learned.working
     context = replace(context_of(source, key, options.levels, size, options.clusters), device=str(pick(options.device)))
-    if saved is not None and saved.exists():
-        crafter = craft.load(saved, context)
+    again = distributed.shared(lambda: craft.load(saved, context) if saved is not None and saved.exists() else None)
+    if again is not None:
+        crafter = again
         return crafter, learned and replace(learned, labeller=crafter.labeller, independent=crafter.independent), None
     choice = None
     if method is None:
         assert learned is not None
-        choice = _choose(learned, options, context, tell)
+        choice = distributed.shared(lambda: _choose(learned, options, context, tell))
         method = craft.resolve(None, choice.preset, choice.values)
     crafter = _fit(method, learned, context, tell)
     crafter = replace(crafter, independent=learned.independent if learned else None, only=only)
-    if saved is not None:
+    if saved is not None and first:
         craft.save(crafter, saved)
     return crafter, learned, choice
+
+
+def facts(crafter: Crafter) -> dict[str, Any] | None:
+    """{"images": that the method was fitted on, "of": the source's then, "processes", "backend": "gloo", "nccl" or ""}.
+
+    It is kept with the fit. None for methods that do not train, and for fits of before it was kept.
+    """
+    found: dict[str, Any] | None = crafter.state.get(_FACTS)
+    return found
 
 
 def learn_again(
@@ -82,6 +98,7 @@ def learn_again(
     return crafter, study.again(source, parts, parts["how"], size, labeller, independent, tell)
 
 
+_FACTS = "fitted on"  # in the state, beside what the poison keeps there
 _ANEW = "Protect everything anew: --overwrite in place of --grow."
 
 
@@ -112,7 +129,11 @@ def _fit(method: Method, learned: Study | None, context: Context, tell: Tell) ->
     def say(message: str) -> None:
         tell(message, 0, 0)
 
-    held = learned.batch("select")
+    held, data, world = learned.batch("select"), learned.batch("train"), distributed.world()
+    if world.size > 1:
+        asked = (str(method), *context.classes, str(context.levels), *data.ids, *held.ids)
+        seen = (data.images, data.labels, held.images, held.labels)
+        distributed.require_same(cache.digest(*asked, *seen, context.key.secret.hex()), "images, options or key")
     surrogates = trainer(
         (held.images, held.labels),
         len(context.classes),
@@ -120,4 +141,6 @@ def _fit(method: Method, learned: Study | None, context: Context, tell: Tell) ->
         tell=say,
     )
     context = replace(context, tell=say, train_surrogate=surrogates)
-    return craft.fit(method, learned.batch("train"), context, labeller, view)
+    crafter = craft.fit(method, data, context, labeller, view)
+    known = asdict(FitFacts(len(data), len(learned.source.records), world.size, world.backend))
+    return replace(crafter, state={**crafter.state, _FACTS: known})

@@ -34,6 +34,7 @@ class Options:
     image_column: str | None = None
     label_column: str | None = None
     labels: str = "auto"
+    streaming: bool = False  # a Hub dataset: over the network, and nothing of it on the disk
     classes: tuple[str, ...] | None = None  # protect these alone; None: all. Names, also between commas
     clusters: int = 10
     weights: Path | None = None  # of torchvision's ResNet-18, to cluster with
@@ -124,13 +125,16 @@ class Options:
 
     def reading(self) -> dict[str, Any]:
         """How the source is read."""
-        return {name: getattr(self, name) for name in ("split", "image_column", "label_column", "labels")}
+        names = ("split", "image_column", "label_column", "labels", "streaming")
+        return {name: getattr(self, name) for name in names}
 
     def deciding(self) -> dict[str, Any]:
         """The options that decide bytes or figures, as plain JSON values."""
         given = {name: value for name, value in vars(self).items() if name not in _OUTSIDE} | {"eps": self.levels}
         if self.trace in ("auto", "none"):  # no byte of an image depends on them, and older jobs have none
             del given["trace"], given["trace_share"]
+        if not self.streaming:  # it decides where files are cut; older jobs have none
+            del given["streaming"]
         if self.verify not in _PROTOCOLS:  # what the file says decides, wherever it lies
             given["verify"] = Path(self.verify).expanduser().read_text(encoding="utf-8")
         return {name: str(value) if isinstance(value, Path) else value for name, value in given.items()}

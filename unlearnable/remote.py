@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import io
 import os
 import re
 from collections.abc import Iterator
@@ -34,18 +33,7 @@ _PASSWORD = re.compile(r"://[^/@]*:[^/@]*@|[?&][\w-]*(?:sig|signature|token|key|
 _HERE = ("file", "local")
 _PAGES = ("http", "https")
 _COMMIT = re.compile(r"@[0-9a-f]{40}(?:/|$)")
-_VERSIONS = (
-    "ETag",
-    "etag",
-    "xet_hash",
-    "blob_id",
-    "md5Hash",
-    "generation",
-    "mtime",
-    "LastModified",
-    "modified",
-    "created",
-)
+_VERSIONS = ("ETag", "etag", "xet_hash", "blob_id", "generation", "mtime", "LastModified", "modified", "created")
 _WAYS = {
     "s3": "Set AWS_PROFILE or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; for a public bucket FSSPEC_S3='{\"anon\": true}'.",
     "gs": "Run: gcloud auth application-default login, or set GOOGLE_APPLICATION_CREDENTIALS.",
@@ -53,7 +41,8 @@ _WAYS = {
 }
 # of botocore, google.auth and the services' own codes: what is wrong with who asks, and not with what is asked for
 _NOBODY = re.compile(
-    r"credential|ExpiredToken|InvalidAccessKeyId|InvalidToken|SignatureDoesNotMatch|TokenRefresh|login"
+    r"NoCredentials|Credential\w*Error|Token\w*Error|RefreshError|TokenRefresh|ExpiredToken|InvalidToken|Anonymous caller"
+    r"|InvalidAccessKeyId|SignatureDoesNotMatch"
 )
 
 _opened: dict[tuple[int, str], Any] = {}
@@ -134,10 +123,6 @@ class Place:
         with self._failures():
             return bytes(files.cat_file(path, start=start, end=end, **how))
 
-    def open(self, size: int) -> RangeFile:
-        """A file that fetches what is read of it, when it is read, and keeps nothing."""
-        return RangeFile(self, size)
-
     def files(self) -> dict[str, int]:
         """Every file below, however deep: sorted path from here -> bytes. Empty where there is nothing."""
         files, path = self._at()
@@ -212,34 +197,6 @@ class Place:
             if type(why).__module__ == "builtins" and not isinstance(why, OSError | ValueError | RuntimeError):
                 raise  # a fault of ours
             raise explained(why, self.url, doing) from None  # the chain could print an address with a token in it
-
-
-class RangeFile(io.RawIOBase):
-    """A remote file for readers that jump about in it: each read is one request for just that."""
-
-    def __init__(self, place: Place, size: int) -> None:
-        self._place, self._size, self._at = place, size, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
-        return self._at
-
-    def read(self, size: int | None = -1) -> bytes:
-        end = self._size if size is None or size < 0 else min(self._size, self._at + size)
-        if end <= self._at:
-            return b""
-        data = self._place.read(self._at, end, size=self._size)
-        self._at += len(data)
-        return data
 
 
 def is_address(spec: str) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from unlearnable import cluster, imageio, looks, split
+from unlearnable import cluster, distributed, imageio, looks, split
 from unlearnable.errors import UsageError
 from unlearnable.keys import Key
 from unlearnable.looks import Looks
@@ -22,6 +22,19 @@ Tell = Callable[[str, int, int], None]
 
 _MOST_PHOTOS = 4_000  # a quick verdict decodes each three times
 _FIT_BYTES = 512 << 20  # of pixels at the working size that `fit` may hold
+
+
+@dataclass(frozen=True)
+class FitFacts:
+    """What a method that trains was fitted on: how many of the source's images, by how many processes, connected how.
+
+    The others are perturbed by what was found on these: each method's own page says how.
+    """
+
+    images: int
+    of: int
+    processes: int
+    backend: str  # "gloo", "nccl"; "" for one process
 
 
 @dataclass(frozen=True)
@@ -71,6 +84,7 @@ class Study:
 def study(source: Source, options: Options, key: Key, tell: Tell) -> Study:
     """Draws and decodes the sample, divides it, and clusters it where there are no labels.
 
+    Several processes each do the same, but for the clustering, which the first does for all.
     A second, independent clustering is made when there is something to verify. Raises UsageError where the source is
     too small.
     """
@@ -81,9 +95,13 @@ def study(source: Source, options: Options, key: Key, tell: Tell) -> Study:
     parts = split.parts(seen.records, seen.images)
     labeller = second = None
     if source.classes is None:
-        labeller = _cluster(seen, parts, options, key.seed("clusters"), "clustering", tell, options.weights)
+        labeller = distributed.shared(
+            lambda: _cluster(seen, parts, options, key.seed("clusters"), "clustering", tell, options.weights)
+        )
         if options.verify != "none":
-            second = _cluster(seen, parts, options, key.seed("independent clusters"), "second clustering", tell)
+            second = distributed.shared(
+                lambda: _cluster(seen, parts, options, key.seed("independent clusters"), "second clustering", tell)
+            )
     else:
         _check_classes(source, seen.pick(parts.train))
     return Study(source, seen, parts, options.size or working, view != working, labeller, second)

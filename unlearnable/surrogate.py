@@ -1,7 +1,8 @@
 """Surrogates: networks trained on clean images, on which adversarial perturbations are crafted.
 
 A surrogate is a function of images, labels, architecture and settings; it is kept in the cache under the digest of these,
-so that a second run, or another poison, need not train it again.
+so that a second run, or another poison, need not train it again. Several processes (`distributed`) train it together; then
+their number is part of the digest, and the cache is the first one's.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unlearnable import adversarial, cache, nets, registry
+from unlearnable import adversarial, cache, distributed, nets, registry
 from unlearnable.device import describe, out_of_memory
 from unlearnable.errors import TrainingError
 from unlearnable.train import SURROGATE, History, Recipe, cross_entropy, learned_little, train
@@ -49,11 +50,14 @@ def trainer(
         versions = [__version__, torch.__version__, describe(device)]
         name = cache.digest(*about, *versions, data.images, data.labels, *held_out)
         # the seed is of the content, not of the owner's key: another key finds the same network
-        seed = int(name[:15], 16)
-        entry = cache.load(name)
+        seed, world = int(name[:15], 16), distributed.world()
+        if world.size > 1:
+            name = cache.digest(name, f"{world.size} processes")
+        entry = distributed.shared(lambda: cache.load(name))
         if entry is None:
             entry = _train(data, net, recipe, held_out, classes, seed, device, robust, checkpoints, tell)
-            cache.save(name, entry)
+            if world.rank == 0:
+                cache.save(name, entry)
         else:
             tell(f"surrogate {net}: taken from {cache.folder()}, accuracy {entry['accuracy']:.0%}")
         if learned_little(entry["accuracy"], chance):
@@ -101,9 +105,10 @@ def _train(
         if checkpoints > 1 and epoch in wanted:
             kept.append(nets.weights_of(network))
 
+    world = distributed.world()
     while True:
         network = nets.create(net, classes, images.shape[-1], seed)
-        objective = adversarial.objective(robust, seed) if robust else cross_entropy
+        objective = adversarial.objective(robust, seed + world.rank) if robust else cross_entropy
         try:
             history = train(
                 network,
@@ -115,10 +120,11 @@ def _train(
                 objective=objective,
                 keep_best=checkpoints == 1,
                 on_epoch=report,
+                world=world,
             )
             break
         except (RuntimeError, MemoryError) as why:
-            if not out_of_memory(why) or recipe.batch < 32:
+            if not out_of_memory(why) or recipe.batch < 32 or world.size > 1:  # the others wait in the middle of a step
                 raise
             kept.clear()
             recipe = replace(recipe, batch=recipe.batch // 2, learning_rate=recipe.learning_rate / 2)

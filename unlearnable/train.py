@@ -2,6 +2,9 @@
 
 Images stay uint8 on the device and are cropped and flipped in batches; convolutions run in bfloat16, channels last. The
 test set is evaluated after every epoch, because a scraper who stops early pays nothing for it.
+
+Several processes (`distributed`) train one network on the batches, and in the steps, of one: each takes its part of every
+batch, cropped and flipped as it would have been. All read the test set together and so stop alike.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from torch.nn import functional as F
 
 from unlearnable.augment import AUGMENTATIONS, Augment
 from unlearnable.device import autocast, stopped
+from unlearnable.distributed import ALONE, World
 from unlearnable.errors import TrainingError
 from unlearnable.nets import Network
 
@@ -100,18 +104,22 @@ def train(
     reshape: Callable[[torch.optim.Optimizer], torch.optim.Optimizer] = lambda optimiser: optimiser,
     keep_best: bool = False,
     on_epoch: Callable[[int, History], None] = lambda epoch, history: None,
+    world: World = ALONE,
 ) -> History:
     """Trains `net` in place on uint8 images (N, 3, S, S) and int64 labels (N,), where the images are.
 
     With `test`, its accuracy is recorded after every epoch; `keep_best` then ends with the weights of the best one. With
     `select`, its accuracy is recorded beside.
     `augment` takes the place of the recipe's; `reshape` wraps the optimiser, for those who change the gradients first.
+    The processes of `world` each call this with the same, and end with the same network.
     Raises TrainingError when the loss is not finite.
     """
     device = images.device
     net.to(device).to(memory_format=torch.channels_last)
     net.normalise_for(images)
     batches = max(1, len(images) // recipe.batch)
+    world.require(len(images) // batches)
+    trained = world.together(net)
     optimiser, schedule = _optimiser(net, recipe, batches)
     optimiser = reshape(optimiser)
     generator = torch.Generator().manual_seed(seed)
@@ -125,25 +133,27 @@ def train(
         for chosen in torch.randperm(len(images), generator=generator).tensor_split(batches):
             if stopped():
                 raise TrainingError("The training was given up.")
-            chosen = chosen.to(device)
+            chosen, mine = chosen.to(device), world.part(len(chosen))
             with autocast(device):
-                loss = objective(net, augment(images[chosen], generator), labels[chosen])
+                # crops are drawn for the whole batch, so that every image has the one that it would have had
+                loss = objective(trained, augment(images[chosen], generator)[mine], labels[chosen[mine]])
             optimiser.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
+            world.weighed(loss, len(chosen)).backward()  # type: ignore[no-untyped-call]
             optimiser.step()
             schedule.step()
-            total += loss.detach() * len(chosen)
-        history.train_loss.append(total.item() / len(images))
+            total += loss.detach() * len(chosen[mine])
+        world.agree(net)
+        history.train_loss.append(world.total(total).item() / len(images))
         history.seconds += time.monotonic() - started
         if not math.isfinite(history.train_loss[-1]):
             raise TrainingError(f"The training loss was {history.train_loss[-1]} in epoch {epoch}.")
         if test is not None:
-            history.accuracy.append(accuracy(net, *test))
+            history.accuracy.append(_accuracy(net, *test, world))
             if keep_best and history.accuracy[-1] > best:
                 best = history.accuracy[-1]
                 weights = {name: value.detach().clone() for name, value in net.state_dict().items()}
         if select is not None:
-            history.select.append(accuracy(net, *select))
+            history.select.append(_accuracy(net, *select, world))
         on_epoch(epoch, history)
     if weights:
         net.load_state_dict(weights)
@@ -165,6 +175,15 @@ def predict(net: nn.Module, images: Tensor, batch: int = 500) -> Tensor:
 def accuracy(net: nn.Module, images: Tensor, labels: Tensor) -> float:
     """Share of uint8 images whose label is read right."""
     return (predict(net, images).argmax(1) == labels).double().mean().item()
+
+
+def _accuracy(net: nn.Module, images: Tensor, labels: Tensor, world: World) -> float:
+    """The same, each process reading its part: the very same number in all."""
+    if world.size == 1:
+        return accuracy(net, images, labels)
+    mine = world.part(len(images))
+    right = (predict(net, images[mine]).argmax(1) == labels[mine]).sum()
+    return world.total(right).item() / len(images)
 
 
 def _optimiser(

@@ -132,6 +132,8 @@ def show_release(document: dict[str, Any], as_json: bool) -> None:
 
 def show_part(document: dict[str, Any], as_json: bool) -> int:
     """What a run with --fit-only or --shard did, and its exit code."""
+    if not document:  # of a distributed fit, the first process speaks for all
+        return 0
     show(document, as_json, "part")
     return FINISHED_WITH_SKIPS if document["images"].get("skipped") else 0
 

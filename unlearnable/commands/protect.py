@@ -64,7 +64,6 @@ from unlearnable.errors import BELOW_MIN_DROP, UnlearnableError, UsageError
 @click.option(
     "--shard",
     metavar="I/N",
-    callback=lambda context, option, given: given and _part(given),
     help="Make every N-th shard from number I on (from 0) and stop; `merge` verifies and seals. After --fit-only.",
 )
 @click.option("--auto-seconds", type=float, default=60.0, show_default=True, help="Time for choosing a method.")
@@ -97,9 +96,9 @@ def command(
     """Write a protected, verified and signed copy of SOURCE to the new folder OUT.
 
     SOURCE is a folder of images (class folders, split folders or neither), a .zip, .tar or .tar.gz of one, a .txt or .csv
-    list of files, one image, WebDataset shards ("train-{0000..0063}.tar"), parquet files, a saved dataset or a Hub
-    dataset OWNER/NAME; it is never changed. Keys and the full report go to OUT.owner, which stays with you. Both may lie on
-    remote storage (s3://bucket/name); OUT.owner is then made in this folder.
+    list of files, one image, WebDataset shards ("train-{0000..0063}.tar"), parquet files, a saved dataset, a Hub dataset
+    OWNER/NAME or a folder on remote storage (s3://bucket/photos); it is never changed. Keys and the full report go to
+    OUT.owner, which stays with you. OUT may be remote too: OUT.owner is then made in the folder you are in.
 
     \b
     unlearnable protect photos/ photos-protected/
@@ -107,6 +106,7 @@ def command(
     """
     from unlearnable import params
 
+    options["shard"] = _part(options["shard"]) if options["shard"] else None
     chosen = params.parse_assignments(assignments)
     params.check_method(
         options["method"], options["preset"], chosen

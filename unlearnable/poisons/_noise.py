@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from unlearnable.device import autocast
+from unlearnable.distributed import ALONE, World
 from unlearnable.keys import Key
 from unlearnable.nets import Network
 from unlearnable.poisons import _pgd
@@ -17,22 +18,29 @@ _UNITS = 127  # noise is kept as int8, in 127ths of the budget
 
 
 class Kept:
-    """One noise for every image of `data`, held where the images are; zero until it is put."""
+    """One noise for every image of `data`, held where the images are; zero until it is put.
 
-    def __init__(self, data: Batch, context: Context) -> None:
-        self.context, self.ids = context, data.ids
-        self.units = torch.zeros(data.images.shape, dtype=torch.int8, device=data.images.device)
+    A process of several holds that of its own images alone, every `size`-th, and is asked for no other.
+    """
+
+    def __init__(self, data: Batch, context: Context, world: World = ALONE) -> None:
+        self.context, self.world, self.ids = context, world, data.ids
+        self.rows = world.rows(torch.arange(len(data)))
+        shape = (len(self.rows), *data.images.shape[1:])
+        self.units = torch.zeros(shape, dtype=torch.int8, device=data.images.device)
 
     def at(self, chosen: Tensor) -> Tensor:
         """(n, 3, S, S) floats on the context's device."""
-        return self.units[chosen].to(self.context.device).float() * (self.context.eps / _UNITS)
+        return self.units[chosen // self.world.size].to(self.context.device).float() * (self.context.eps / _UNITS)
 
     def put(self, chosen: Tensor, noise: Tensor) -> None:
-        self.units[chosen] = _to_units(noise, self.context).to(self.units.device)
+        self.units[chosen // self.world.size] = _to_units(noise, self.context).to(self.units.device)
 
     def state(self) -> State:
-        """For `of`: "ids" and "noise" (n, 3, S, S) int8 in 127ths of the budget."""
-        return {"ids": list(self.ids), "noise": self.units.cpu()}
+        """For `of`: "ids" and "noise" (n, 3, S, S) int8 in 127ths of the budget; the first process has all of it."""
+        noise = self.world.whole(self.units, len(self.ids)).cpu()
+        ids = self.ids if len(noise) == len(self.ids) else [self.ids[row] for row in self.rows.tolist()]
+        return {"ids": list(ids), "noise": noise}
 
 
 def of(batch: Batch, state: State, context: Context, craft: Callable[[Tensor], Tensor]) -> Tensor:
@@ -55,11 +63,26 @@ def take(data: Batch, chosen: Tensor, context: Context) -> tuple[Tensor, Tensor]
     return data.images[chosen].to(context.device), data.labels[chosen].to(context.device)
 
 
-def batches(count: int, size: int, key: Key, method: str) -> Iterator[Tensor]:
-    """Batches of nearly equal size for ever, in a new secret order every time round."""
-    generator = torch.Generator().manual_seed(key.seed(method, "order"))
+def batches(count: int, size: int, key: Key, method: str, world: World = ALONE) -> Iterator[Tensor]:
+    """Batches of nearly equal size for ever, in a new secret order every time round.
+
+    Each of several processes draws from its own images; all of their batches together are one of `size`.
+    """
+    world.require(min(count, size))
+    rows, size = world.rows(torch.arange(count)), size // world.size
+    generator = torch.Generator().manual_seed(key.seed(method, "order", *_of(world)))
     while True:
-        yield from torch.randperm(count, generator=generator).tensor_split(max(1, count // size))
+        for chosen in torch.randperm(len(rows), generator=generator).tensor_split(max(1, len(rows) // size)):
+            yield rows[chosen]
+
+
+def draws(key: Key, method: str, world: World = ALONE) -> torch.Generator:
+    """A generator for what is drawn in training; each process has its own."""
+    return torch.Generator().manual_seed(key.seed(method, "draws", *_of(world)))
+
+
+def _of(world: World) -> tuple[int, ...]:
+    return (world.rank, world.size) if world.size > 1 else ()
 
 
 def learn(

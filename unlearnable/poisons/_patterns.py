@@ -49,11 +49,15 @@ def draw_apart(
 def lookup(patterns: dict[str, Tensor], batch: Batch, context: Context, enlarge: Callable[[Tensor], Tensor]) -> Tensor:
     """(N, 3, S, S): the pattern of every image's class, where `enlarge` turns the stacked ones into (P, 3, S, S).
 
-    Only classes in the batch are enlarged, so that a thousand classes of large images do not fill the memory.
+    Only classes in the batch are enlarged, so that a thousand classes of large images do not fill the memory. Images of a
+    batch of one class share one pattern: nobody may write to it.
     """
     present, which = torch.unique(batch.labels, return_inverse=True)
     table = enlarge(torch.stack([find(patterns, context.classes[label]) for label in present.tolist()]))
-    return table.to(batch.images.device).index_select(0, which.to(batch.images.device))
+    table = table.to(batch.images.device)
+    if len(present) == 1:
+        return table.expand(len(batch.labels), *table.shape[1:])
+    return table.index_select(0, which.to(table.device))
 
 
 def find(patterns: dict[str, Tensor], name: str) -> Tensor:

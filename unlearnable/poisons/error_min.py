@@ -11,8 +11,12 @@ As in the authors' code: SGD at a constant 0.1 (momentum 0.9, weight decay 5e-4,
 augmentation, batches of 512, steps of 0.1 eps; class-wise noise is searched on a fifth of the images, one step for each
 batch, and is the mean over the images of a class. Otherwise: images are taken in a secret order, because a folder's order
 is class by class; sample-wise noise keeps to legal pixels throughout, because that is what ships; and noise stays signed,
-where the authors' loader drops its negative half. Images that were not in the fit (a test split, later arrivals) get
-sample-wise noise by the same descent from zero against the final network.
+where the authors' loader drops its negative half. Images that were not in the fit (those outside the sample that it saw, a
+test split, later arrivals) get sample-wise noise by the same descent from zero against the final network.
+
+Several processes (`distributed`) fit together: each holds the noise of its own images and trains on these, in batches that
+make one of `batch` together; class-wise noise is the mean over the images of all. They stop together, by the share that all
+of them misread. Another number of processes finds other noise of the same strength.
 
 Does not survive grey-scale, JPEG-10, adversarial augmentation or adversarial training; class-wise noise can be averaged out
 by whoever has the labels. New classes need a new fit.
@@ -29,8 +33,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from unlearnable import nets, registry
+from unlearnable import distributed, nets, registry
 from unlearnable.device import autocast
+from unlearnable.distributed import ALONE, World
 from unlearnable.errors import TrainingError
 from unlearnable.nets import Network
 from unlearnable.poisons import _noise, _patterns, _pgd, _surrogates
@@ -96,24 +101,24 @@ class Params:
 class _SampleNoise:
     """One noise for every image, held where the images are."""
 
-    def __init__(self, data: Batch, params: Params, context: Context) -> None:
-        self.data, self.context, self.size = data, context, _pgd.at_once(0, context)
-        self.kept = _noise.Kept(data, context)
+    def __init__(self, data: Batch, params: Params, context: Context, world: World = ALONE) -> None:
+        self.data, self.context, self.size, self.world = data, context, _pgd.at_once(0, context), world
+        self.kept = _noise.Kept(data, context, world)
         self.at, self.state = self.kept.at, self.kept.state
         self.searched = torch.arange(len(data))
         self.descent = _descent(params)
 
     def improve(self, net: Network) -> None:
-        for chosen in _pgd.pieces(self.searched, self.size):
+        for chosen in _pgd.pieces(self.world.rows(self.searched), self.size):
             images, labels = _noise.take(self.data, chosen, self.context)
             self.kept.put(chosen, self.descent.run([net], images, labels, self.at(chosen), self.context.eps, None))
 
 
 class _ClassNoise:
-    """One noise for every class, searched on a stratified subset."""
+    """One noise for every class, searched on a stratified subset; every process holds it, and searches on its share."""
 
-    def __init__(self, data: Batch, params: Params, context: Context) -> None:
-        self.data, self.context, self.size = data, context, params.batch
+    def __init__(self, data: Batch, params: Params, context: Context, world: World = ALONE) -> None:
+        self.data, self.context, self.size, self.world = data, context, params.batch, world
         self.noise = torch.zeros((len(context.classes), *data.images.shape[1:]), device=context.device)
         self.generator = torch.Generator().manual_seed(context.key.seed("error_min", "subset"))
         parts = []
@@ -133,8 +138,9 @@ class _ClassNoise:
             found = self.descent.run([net], images, labels, self.at(chosen), self.context.eps, None)
             # means as one product: unlike index_add, the same bytes every time on CUDA
             member = (labels == torch.arange(len(self.noise), device=labels.device)[:, None]).float()
-            count = member.sum(1)
-            mean = (member @ found.flatten(1)).view_as(self.noise) / count.clamp(min=1).view(-1, 1, 1, 1)
+            count = self.world.total(member.sum(1))
+            total = self.world.total(member @ found.flatten(1))
+            mean = total.view_as(self.noise) / count.clamp(min=1).view(-1, 1, 1, 1)
             present = (count > 0).view(-1, 1, 1, 1)
             self.noise = torch.where(present, mean.clamp(-self.context.eps, self.context.eps), self.noise)
 
@@ -142,7 +148,7 @@ class _ClassNoise:
         in_a_pass = math.ceil(len(self.searched) / self.size)
         for _ in range(math.ceil(_CLASS_BATCHES / in_a_pass)):
             order = torch.randperm(len(self.searched), generator=self.generator)
-            yield from _pgd.pieces(self.searched[order], self.size)
+            yield from (self.world.rows(chosen) for chosen in _pgd.pieces(self.searched[order], self.size))
 
     def state(self) -> State:
         return {"patterns": dict(zip(self.context.classes, self.noise.cpu().unbind(), strict=True))}
@@ -158,9 +164,11 @@ def fit(data: Batch | None, params: Params, context: Context) -> State:
     net = nets.create(params.net, len(context.classes), context.size, context.key.seed("error_min", "net"))
     net.normalise_for(data.images)
     net.to(context.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    noise = _SampleNoise(data, params, context) if params.level == "sample" else _ClassNoise(data, params, context)
+    world = distributed.world()
+    batches = _noise.batches(len(data), params.batch, context.key, "error_min", world)
+    noise = (_SampleNoise if params.level == "sample" else _ClassNoise)(data, params, context, world)
+    trained = world.together(net)
     optimiser = torch.optim.SGD(net.parameters(), lr=net.learning_rate, momentum=0.9, weight_decay=5e-4)
-    batches = _noise.batches(len(data), params.batch, context.key, "error_min")
     number, error, loss = 0, 1.0, math.inf
     while number < params.rounds and error > params.stop_error:
         number += 1
@@ -168,7 +176,8 @@ def fit(data: Batch | None, params: Params, context: Context) -> State:
         for _ in range(params.train_steps):
             chosen = next(batches)
             images, labels = _noise.take(data, chosen, context)
-            _noise.learn(net, optimiser, images.float() / 255 + noise.at(chosen), labels, most=_NORM)
+            _noise.learn(trained, optimiser, images.float() / 255 + noise.at(chosen), labels, most=_NORM)
+        world.agree(net)
         _surrogates.freeze(net, context.device)
         noise.improve(net)
         error, loss = _measure(net, noise)
@@ -211,13 +220,14 @@ def _descent(params: Params) -> _pgd.Descent:
 
 @torch.no_grad()
 def _measure(net: Network, noise: _SampleNoise | _ClassNoise) -> tuple[float, float]:
-    """Share of the searched images that the frozen network misreads under their noise, and the mean loss."""
+    """Share of the searched images, of all processes, that the frozen network misreads under their noise; the mean loss."""
     wrong = torch.zeros((), device=noise.context.device)
     total = torch.zeros((), device=noise.context.device)
-    for chosen in _pgd.pieces(noise.searched, noise.size):
+    for chosen in _pgd.pieces(noise.world.rows(noise.searched), noise.size):
         images, labels = _noise.take(noise.data, chosen, noise.context)
         with autocast(images.device):
             logits = net(images.float() / 255 + noise.at(chosen)).float()
         wrong += (logits.argmax(1) != labels).sum()
         total += F.cross_entropy(logits, labels, reduction="sum")
+    wrong, total = noise.world.total(wrong), noise.world.total(total)
     return wrong.item() / len(noise.searched), total.item() / len(noise.searched)

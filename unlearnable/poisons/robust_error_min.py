@@ -18,8 +18,9 @@ to the noise; when the network is done all noise is made anew on it. Otherwise: 
 keeps to legal pixels, and the attacker's radius is half of the budget, whatever that is (the paper's 4 of 8).
 `rem_cheap` runs in this loop too, where APBench goes on from the last round's noise until 99 % are read right.
 
-Images that were not in the fit get theirs on the final network in the same way. Does not survive grey-scale or JPEG-10. New
-classes need a new fit.
+Images that were not in the fit (those outside the sample that it saw, later arrivals) get theirs on the final network in the
+same way. Several processes (`distributed`) play on a part of every batch each, with draws of their own, and at the end make
+the noise of their share of the images. Does not survive grey-scale or JPEG-10. New classes need a new fit.
 """
 
 from __future__ import annotations
@@ -33,8 +34,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unlearnable import nets, registry
+from unlearnable import distributed, nets, registry
 from unlearnable.device import in_parts
+from unlearnable.distributed import World
 from unlearnable.errors import TrainingError
 from unlearnable.nets import Network
 from unlearnable.poisons import _noise, _pgd, _surrogates
@@ -168,22 +170,24 @@ def fit(data: Batch | None, params: Params, context: Context) -> State:
     net = nets.create(params.net, len(context.classes), context.size, context.key.seed("robust_error_min", "net"))
     net.normalise_for(data.images)
     net.to(context.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    loss = _train(net, data, params, context)
+    world = distributed.world()
+    loss = _train(net, data, params, context, world)
     state = _surrogates.pack([net], params.net, context, loss=loss)
     context.tell(f"robust_error_min: making the noise of {len(data)} images on the final network")
-    kept = _noise.Kept(data, context)
-    everyone = torch.arange(len(data))
-    kept.put(everyone, _craft(data, everyone, data.labels, _surrogates.unpack(state, context)[0], params, context))
+    kept = _noise.Kept(data, context, world)
+    mine = kept.rows
+    kept.put(mine, _craft(data, mine, data.labels, _surrogates.unpack(state, context)[0], params, context))
     return {**state, **kept.state()}
 
 
-def _train(net: Network, data: Batch, params: Params, context: Context) -> float:
-    """Plays `iterations` batches; the mean loss of the last of them."""
+def _train(net: Network, data: Batch, params: Params, context: Context, world: World) -> float:
+    """Plays `iterations` batches; the mean loss of the last of them, over all processes."""
     optimiser = torch.optim.SGD(net.parameters(), lr=net.learning_rate, momentum=0.9, weight_decay=5e-4)
     falls = [max(1, params.iterations * share // 5) for share in (2, 4)]
     schedule = torch.optim.lr_scheduler.MultiStepLR(optimiser, falls)
-    batches = _noise.batches(len(data), params.batch, context.key, "robust_error_min")
-    generator = torch.Generator().manual_seed(context.key.seed("robust_error_min", "draws"))
+    batches = _noise.batches(len(data), params.batch, context.key, "robust_error_min", world)
+    generator = _noise.draws(context.key, "robust_error_min", world)
+    trained = world.together(net)
     every = max(1, params.iterations // _LINES)
     losses: list[Tensor] = []
     mean = math.inf
@@ -200,16 +204,17 @@ def _train(net: Network, data: Batch, params: Params, context: Context) -> float
         if params.robust:
             view = game.attacked(net, view, labels)
         net.train().requires_grad_(True)
-        losses.append(_noise.learn(net, optimiser, view, labels))
+        losses.append(_noise.learn(trained, optimiser, view, labels))
         schedule.step()
         if number % every == 0 or number == params.iterations:
-            mean = torch.stack(losses).mean().item()
+            mean = world.total(torch.stack(losses).mean()).item() / world.size
             losses.clear()
             if not math.isfinite(mean):
                 raise TrainingError(
                     f"robust_error_min: the loss was {mean} in iteration {number}.", "Try another network: --set net="
                 )
             context.tell(f"robust_error_min: iteration {number} of {params.iterations}, loss {mean:.3f}")
+    world.agree(net)
     _surrogates.freeze(net, context.device)
     return mean
 

@@ -24,12 +24,14 @@ class Options:
 
     split: only this one. image_column, label_column: of a dataset, where they cannot be found by type.
     labels: "auto", "folders" (first folder level), "none", or the path of a CSV file with columns file_name and label.
+    streaming: read a Hub dataset over the network and keep nothing of it on the disk; other sources never are copied.
     """
 
     split: str | None = None
     image_column: str | None = None
     label_column: str | None = None
     labels: str = "auto"
+    streaming: bool = False
 
 
 def open_source(
@@ -39,11 +41,13 @@ def open_source(
     image_column: str | None = None,
     label_column: str | None = None,
     labels: str = "auto",
+    streaming: bool = False,
 ) -> Source:
-    """Opens a folder, archive, list, image, parquet file, saved or Hub dataset, whichever `spec` names, and lists it.
+    """Opens a folder, archive, list, image, parquet file, remote folder, saved or Hub dataset, as `spec` names it, and
+    lists it.
 
     Raises UsageError when there is no such source, it holds no images, or its labels cannot be used; HubError when the
-    Hub cannot be reached.
+    Hub or the storage cannot be reached.
     """
     if not spec.strip():
         raise UsageError("The source has no name.", "Give a folder, a .parquet file or a Hub dataset OWNER/NAME.")
@@ -53,7 +57,7 @@ def open_source(
         found = [module for module in found if not getattr(module, "FALLBACK", False)]
     if len(found) != 1:
         raise UsageError(*_unknown(spec, [module.__name__.rpartition(".")[2] for module in found]))
-    source: Source = found[0].open(spec, Options(split, image_column, label_column, labels))
+    source: Source = found[0].open(spec, Options(split, image_column, label_column, labels, streaming))
     return source
 
 

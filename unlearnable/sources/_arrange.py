@@ -88,7 +88,7 @@ def arrange(
     UsageError when there is nothing to protect, or labels are asked for that the paths do not give.
     """
     if options.image_column or options.label_column:
-        what = "is a folder" if kind == "folder" else f"is read as a {kind} of files"
+        what = "is a folder" if kind in ("folder", "remote") else f"is read as a {kind} of files"
         raise UsageError("--image-column and --label-column name columns of a dataset.", f"{spec} {what}.")
     if not files:
         raise UsageError(

@@ -131,9 +131,13 @@ class TableSource:
         return [_fitted(path, name) for path, name in zip(old, names, strict=True)]
 
     def _sizes(self, rows: Rows) -> Iterator[int]:
-        """Stored bytes of each image, 0 where there are none."""
+        """Stored bytes of each image, 0 where there are none; what the rows guess, where to know it is to fetch them."""
         import pyarrow.compute as pc
 
+        guessed = getattr(rows, "sizes", None)
+        if guessed:
+            yield from guessed(self._image)
+            return
         for column in rows.batches(self._image):
             data = pc.struct_field(column, "bytes") if _schema.arrow().types.is_struct(column.type) else column
             yield from pc.fill_null(pc.binary_length(data), 0).to_pylist()

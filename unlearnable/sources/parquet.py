@@ -8,20 +8,22 @@ from __future__ import annotations
 import bisect
 import re
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate, groupby
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from unlearnable.errors import UsageError
+from unlearnable.remote import Place
 from unlearnable.sources import SPLIT_NAMES, Options, _schema, _stamps
-from unlearnable.sources._table import TableSource
+from unlearnable.sources._table import Rows, TableSource
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_CACHE_BYTES = 256 << 20
+File: TypeAlias = Path | Place
+
 _PART = re.compile(r"(?P<split>\w+(?:\.\w+)*?)-(?P<n>\d{5,})-of-(?P<of>\d{5,})(?:-[0-9a-f]+)?")
 
 
@@ -31,37 +33,46 @@ def matches(spec: str) -> bool:
 
 def open(spec: str, options: Options) -> TableSource:
     """Opens the files of every split. Raises UsageError when one is missing or no parquet."""
-    _schema.arrow()
     root = Path(spec).expanduser()
-    splits: dict[str, list[Path]] = {}
-    for file in _files(root):
+    return source(spec, _files(root), options, ParquetRows, beside=root if root.is_dir() else root.parent)
+
+
+def source(
+    spec: str,
+    files: Sequence[File],
+    options: Options,
+    rows: Callable[[Sequence[File]], Rows],
+    beside: Path | None = None,
+) -> TableSource:
+    """A source of these files, whose names tell their splits. beside: what paths stored without bytes are relative to."""
+    _schema.arrow()
+    splits: dict[str, list[File]] = {}
+    for file in files:
         splits.setdefault(_split_of(file), []).append(file)
-    for split, files in splits.items():
-        _check_complete(split, files)
-    rows = {split: ParquetRows(splits[split]) for split in sorted(splits, key=_split_order)}
-    return TableSource(spec, "parquet", rows, options, beside=root if root.is_dir() else root.parent)
+    for split, parts in splits.items():
+        _check_complete(split, parts)
+    found = {split: rows(splits[split]) for split in sorted(splits, key=_split_order)}
+    return TableSource(spec, "parquet", found, options, beside=beside)
 
 
 class ParquetRows:
     """The rows of several files in a row. Threads may share it."""
 
-    def __init__(self, files: Sequence[Path], seen: Sequence[_stamps.Stamp] = ()) -> None:
+    cache_bytes = 256 << 20  # of row groups in memory; one is kept, however large
+
+    def __init__(self, files: Sequence[Any], seen: Sequence[_stamps.Stamp] = (), footers: Sequence[Any] = ()) -> None:
+        """seen, footers: of the files, where another process has found them already."""
+        self._files, self._seen = list(files), list(seen) or self._look(files)
+        self._footers = list(footers) or self._read_footers()
         self._groups: list[tuple[int, int]] = []  # (file, row group)
         counts: list[int] = []
-        self._files, self._footers = list(files), []
-        self._seen = list(seen) or [_stamps.of(path) for path in files]
-        self.schema: pa.Schema = None
-        for number, path in enumerate(files):
-            with _opened(path) as file:
-                self._footers.append(file.metadata)
-                schema = file.schema_arrow
-            if self.schema is None:
-                self.schema = schema
-            elif not schema.equals(self.schema):
-                raise UsageError(f"The columns of {path.name} differ from those of {files[0].name}.")
-            for group in range(self._footers[-1].num_row_groups):
+        self.schema: pa.Schema = self._footers[0].schema.to_arrow_schema()
+        for number, footer in enumerate(self._footers):
+            if not footer.schema.to_arrow_schema().equals(self.schema):
+                raise UsageError(f"The columns of {files[number].name} differ from those of {files[0].name}.")
+            for group in range(footer.num_row_groups):
                 self._groups.append((number, group))
-                counts.append(self._footers[-1].row_group(group).num_rows)
+                counts.append(footer.row_group(group).num_rows)
         self._starts: list[int] = [0, *accumulate(counts)]
         self._cache: OrderedDict[tuple[int, tuple[str, ...]], pa.Table] = OrderedDict()
         self._lock = Lock()
@@ -96,25 +107,42 @@ class ParquetRows:
             key = (place, columns)
             if key not in self._cache:
                 self._cache[key] = self._read(place, columns)
-                while len(self._cache) > 1 and sum(t.nbytes for t in self._cache.values()) > _CACHE_BYTES:
+                while len(self._cache) > 1 and sum(t.nbytes for t in self._cache.values()) > self.cache_bytes:
                     self._cache.popitem(last=False)
             self._cache.move_to_end(key)
             return self._cache[key]
 
     def _read(self, place: int, columns: tuple[str, ...]) -> pa.Table:
-        file_number, group = self._groups[place]
-        _stamps.require(self._files[file_number], self._seen[file_number])
-        with _opened(self._files[file_number], self._footers[file_number]) as file:
+        number, group = self._groups[place]
+        self._require(number)
+        with self._open(number, self._footers[number]) as file:
             return file.read_row_group(group, columns=list(columns), use_threads=False)
 
+    def _read_footers(self) -> list[Any]:
+        footers = []
+        for number in range(len(self._files)):
+            with self._open(number) as file:
+                footers.append(file.metadata)
+        return footers
 
-def _opened(path: Path, footer: Any = None) -> Any:
+    def _look(self, files: Sequence[Any]) -> list[_stamps.Stamp]:
+        return [_stamps.of(path) for path in files]
+
+    def _require(self, number: int) -> None:
+        """Raises IntegrityError when the file was changed since it was opened first."""
+        _stamps.require(self._files[number], self._seen[number])
+
+    def _open(self, number: int, footer: Any = None) -> Any:
+        return opened(self._files[number], self._files[number], footer, memory_map=True)
+
+
+def opened(path: File, content: Any, footer: Any, **how: Any) -> Any:
     """A file opened for reading. Raises UsageError when it is no parquet file or was cut short."""
     pa = _schema.arrow()
     import pyarrow.parquet
 
     try:
-        return pyarrow.parquet.ParquetFile(path, metadata=footer, memory_map=True)
+        return pyarrow.parquet.ParquetFile(content, metadata=footer, **how)
     except (pa.ArrowInvalid, OSError) as why:
         raise UsageError(f"{path} cannot be read as parquet ({why}).", "Replace it by a whole copy.") from why
 
@@ -132,7 +160,7 @@ def _files(path: Path) -> list[Path]:
     return []
 
 
-def _split_of(file: Path) -> str:
+def _split_of(file: File) -> str:
     """From train-00000-of-00003.parquet "train"; else the one word in the name that is a split's; else "train"."""
     part = _PART.fullmatch(file.stem)
     if part:
@@ -145,7 +173,7 @@ def _split_order(split: str) -> tuple[int, str]:
     return (SPLIT_NAMES.index(split) if split in SPLIT_NAMES else len(SPLIT_NAMES), split)
 
 
-def _check_complete(split: str, files: Sequence[Path]) -> None:
+def _check_complete(split: str, files: Sequence[File]) -> None:
     parts = [part for part in (_PART.fullmatch(file.stem) for file in files) if part]
     if parts and len(parts) != int(parts[0]["of"]):
         raise UsageError(f"Split {split} has {len(parts)} of {int(parts[0]['of'])} parquet files.", "Fetch the others.")
