@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
+import faulthandler
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from click.testing import CliRunner
+from deadly_source import Deadly, Ripples, made, work_on
 from made_pictures import write_tree
 
 import unlearnable
 from cli import cli
 from release import build, layout
+from release.ahead import ahead
 from release.engines import local
+from release.engines._process import Forked, Fresh, portable
 from release.formats import folder
 from release.room import LARGE, Room
 from unlearnable import Options, craft, registry
@@ -58,12 +65,12 @@ def entries(root: Path) -> list[object]:
 @LINUX
 @pytest.mark.usefixtures("many")
 def test_the_bytes_do_not_depend_on_the_number_of_workers(tree: Path, tmp_path: Path, key: Path) -> None:
-    made = []
+    each = []
     for workers in (1, 2, 3):
         out = tmp_path / f"out{workers}"
         unlearnable.protect(str(tree), out, dataclasses.replace(FAST, key=key, workers=workers))
-        made.append((data(out), entries(out)))
-    assert made[0] == made[1] == made[2] and len(made[0][0]) == 60
+        each.append((data(out), entries(out)))
+    assert each[0] == each[1] == each[2] and len(each[0][0]) == 60
 
 
 @LINUX
@@ -88,19 +95,44 @@ def test_a_worker_that_dies_once_costs_nothing(
 
 @LINUX
 @pytest.mark.usefixtures("many")
-def test_images_that_kill_every_worker_are_named_and_all_others_done(
+def test_an_image_that_kills_whoever_touches_it_is_left_out_and_all_others_are_protected(
     tree: Path, tmp_path: Path, key: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real, options = build.make, dataclasses.replace(FAST, key=key, workers=2)
+    unlearnable.protect(str(tree), tmp_path / "whole", options)
 
     def dies(picture: build.Picture, *rest: object) -> build.Made:
-        if picture.name == "down/007.png":
+        if picture.name in ("down/007.png", "down/009.png"):
+            faulthandler.disable()
+            os.kill(os.getpid(), signal.SIGSEGV)
+        return real(picture, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(build, "make", dies)
+    done = unlearnable.protect(str(tree), tmp_path / "out", options)
+    whole, made = data(tmp_path / "whole"), data(tmp_path / "out")
+    lost = {"data/down/007.png", "data/down/009.png"}
+    assert whole.keys() - made.keys() == lost and made == {path: whole[path] for path in made}
+    assert done["images"] == {"total": 60, "protected": 58, "skipped": 2}
+    (receipt,) = layout.owner_folder(tmp_path / "out").rglob(layout.RECEIPT)
+    assert "SIGSEGV: the codec crashed" in receipt.read_text() and "--retry-failed" in receipt.read_text()
+
+
+@LINUX
+@pytest.mark.usefixtures("many")
+def test_a_shard_that_kills_though_none_of_its_images_does_is_named_and_all_others_done(
+    tree: Path, tmp_path: Path, key: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, options, seen = build.make, dataclasses.replace(FAST, key=key, workers=2), set[str]()
+
+    def dies(picture: build.Picture, *rest: object) -> build.Made:
+        seen.add(picture.name)
+        if {"down/007.png", "down/008.png"} <= seen:  # each of them is harmless
             os.kill(os.getpid(), signal.SIGKILL)
         return real(picture, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(build, "make", dies)
     with pytest.raises(
-        UnlearnableError, match=r"SIGKILL\) on the 6 images from down/004.png to down/009.png; all others"
+        UnlearnableError, match=r"\(SIGKILL\) on the 6 images from down/004.png to down/009.png, though"
     ):
         unlearnable.protect(str(tree), tmp_path / "out", options)
     made: list[str] = []
@@ -172,6 +204,76 @@ def test_killed_with_its_workers_at_work_a_rerun_ends_in_the_same_bytes(tmp_path
     assert CliRunner().invoke(cli, [*words, "-q"]).exit_code == 0
     unlearnable.protect(str(tree), tmp_path / "whole", dataclasses.replace(FAST, key=key))
     assert data(tmp_path / "out") == data(tmp_path / "whole")
+
+
+@LINUX
+@pytest.mark.usefixtures("many")
+@pytest.mark.parametrize("start", [Forked, pytest.param(Fresh, marks=pytest.mark.slow)])
+def test_with_several_devices_each_has_a_process_and_the_bytes_are_those_of_one(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start: object
+) -> None:
+    monkeypatch.setattr(local, "Fresh", start)  # processes that start anew import torch for seconds
+    alone = work_on(Deadly(tree), tmp_path / "alone", apart=False)
+    assert len(list(local.run(alone, alone.shards()))) == 10
+    monkeypatch.setattr(local, "devices", lambda work: ("cpu", "cpu"))
+    both = work_on(Deadly(tree, once="down/003.png"), tmp_path / "both", apart=False)
+    assert local.processes(both, both.shards()) == 2
+    assert len(list(local.run(both, both.shards()))) == 10 and (tmp_path / "died").exists()
+    assert made(both) == made(alone)
+
+
+def test_work_can_be_sent_whoever_its_crafter_talks_to(tree: Path, tmp_path: Path) -> None:
+    heard: list[str] = []
+    context = dataclasses.replace(Ripples().context, tell=lambda message: heard.append(message))
+    crafter = craft.fit(craft.resolve("regions", "r16", {}), None, context)
+    work = dataclasses.replace(work_on(Deadly(tree), tmp_path / "out"), perturb=crafter)
+    with pytest.raises((AttributeError, pickle.PicklingError)):
+        pickle.dumps(work)
+    there = pickle.loads(pickle.dumps(portable(work, "cuda:1")))
+    assert there.perturb.context.device == "cuda:1" and there.perturb.context.key == context.key
+    batch = torch.zeros(2, 3, 16, 16, dtype=torch.uint8)
+    assert torch.equal(
+        there.perturb.on(("x", "y"), batch, torch.arange(2)), crafter.on(("x", "y"), batch, torch.arange(2))
+    )
+
+
+def test_every_gpu_works_unless_one_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def on(device: str) -> tuple[str, ...]:
+        ripples = Ripples(dataclasses.replace(Ripples().context, device=device))
+        return local.devices(build.Work(None, ripples, build.Settings("folder", "auto", 8), tmp_path, tmp_path))  # type: ignore[arg-type]
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    assert on("cuda") == ("cuda:0", "cuda:1", "cuda:2")
+    assert on("cuda:1") == ("cuda:1",) and on("cpu") == ("cpu",) and on("mps") == ("mps",)
+
+
+def test_what_follows_is_made_meanwhile_and_no_more_than_two_are_there() -> None:
+    begun = [threading.Event() for _ in range(4)]
+
+    def things() -> Iterator[int]:
+        for number in range(3):
+            begun[number].set()
+            yield number
+
+    for number in ahead(things()):
+        assert number == 2 or begun[number + 1].wait(60)
+        assert not begun[min(number + 2, 3)].is_set()
+    assert begun[2].is_set()
+
+    def fails() -> Iterator[int]:
+        yield 1
+        raise OSError("no more")
+
+    with pytest.raises(OSError, match="no more"):
+        list(ahead(fails()))
+
+
+@LINUX
+@pytest.mark.usefixtures("many")
+def test_no_lock_is_left_in_the_owner_folder(tree: Path, tmp_path: Path) -> None:
+    work = work_on(Deadly(tree), tmp_path / "out")
+    assert len(list(local.run(work, work.shards()))) == 10
+    assert {path.suffix for path in work.marks.iterdir()} == {".json"}
 
 
 def test_crafted_methods_and_few_images_stay_in_one_process(tree: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from release import forecast, formats, growth, journal, layout, parts, reading, records
+from release import engines, forecast, formats, growth, journal, layout, parts, reading, records
 from release import preview as contact
 from release.check import check as check_release
 from release.check import with_source
@@ -113,7 +113,8 @@ def _protect(
             crafter, learned, choice = learn(images, options, owner.key, fitted, tell)
             if choice:
                 owner.write_json(layout.AUTO, asdict(choice))
-        crafter, commitment = traceable(crafter, learned, options, out, owner, before, tell)
+        with distributed.apart():  # what marks need is trained here alone
+            crafter, commitment = traceable(crafter, learned, options, out, owner, before, tell)
         clock.lap("learn")
         work = api_parts.work(images, crafter, settings, out, owner, options, address, kept)
         if options.fit_only:
@@ -191,6 +192,7 @@ def refuse(source: str, out: Path, options: Options) -> None:
         plan.make(options.verify, 1, victim=options.victim, seeds=options.seeds, against=options.against)
     if options.layout != "auto":
         formats.load(options.layout)
+    engines.load(options.engine)
     require_apart(source, out)
     require_replaceable(out, options.overwrite or options.grow)
     if not out.resolve().parent.is_dir():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
 import sys
 import threading
@@ -13,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+import s3_server
 from made_pictures import write_tree
 from remote_files import put
 from source_files import as_parquet, picture, tree
@@ -25,31 +25,15 @@ from unlearnable import Options, remote
 from unlearnable.errors import HubError, ImageError, IntegrityError, UsageError
 from unlearnable.sources import open_source
 
-pytest.importorskip("s3fs")
-boto3 = pytest.importorskip("boto3")
-moto_server = pytest.importorskip("moto.server")
-
-SECRET = "sEcReTsEcReTsEcReT123"
+boto3 = s3_server.boto3
+SECRET = s3_server.SECRET
 
 
 @pytest.fixture(scope="module")
 def bucket() -> Iterator[str]:
-    """A bucket's name, on a server that lasts for the module. Users set no more than these variables."""
-    server = moto_server.ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    with pytest.MonkeyPatch.context() as patch:
-        for name in [name for name in os.environ if name.startswith(("AWS_", "FSSPEC_"))]:
-            patch.delenv(name)
-        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-        patch.setenv("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        patch.setenv("AWS_MAX_ATTEMPTS", "1")
-        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-        boto3.client("s3").create_bucket(Bucket="photos")
-        yield "photos"
-    server.stop()
+    """A bucket's name, on a server that lasts for the module."""
+    with s3_server.bucket() as name:
+        yield name
 
 
 @pytest.fixture
