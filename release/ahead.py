@@ -10,7 +10,8 @@ _Thing = TypeVar("_Thing")
 
 
 def ahead(things: Iterator[_Thing]) -> Iterator[_Thing]:
-    """The same things in the same order; a thread makes the one that follows. Two are there at once, and never more.
+    """The same things in the same order; a thread makes the one that follows. Two are there at once, and never more; in
+    a chain of two of these, three.
 
     What making one raises is raised in its turn. Closed early, it waits for the one that is being made.
     """

@@ -56,6 +56,9 @@ Kept = Callable[[str, str, "str | None"], "tuple[Row, bytes] | None"]
 # a function and its jobs -> the results in the order of the jobs, made one after another or side by side: `map`
 Spread = Callable[..., Iterable[Any]]
 
+# pictures that are worked on together, with the digests of their originals
+Chunk = deque[tuple[Record, "Picture | Made", str]]
+
 _CHUNK_IMAGES, _CHUNK_BYTES = 256, 64 << 20  # decoded pictures held at once
 _APART_IMAGES = 32  # where a batch brings no speed, perturbations take the more room
 
@@ -201,13 +204,19 @@ def build_shard(
         except ImageError as why:
             return why
 
-    def items() -> Iterator[Item]:
-        chunks = _chunks(work, shard.records, skipped, room)
-        for chunk in chunks if work.apart else ahead(chunks):  # crafting leaves the processor time to decode
+    def begun(chunks: Iterator[Chunk]) -> Iterator[tuple[Chunk, Iterator[Made | ImageError]]]:
+        for chunk in chunks:
             new = [(record, found) for record, found, _ in chunk if isinstance(found, Picture)]
             deltas = work.perturb([record for record, _ in new], [picture.pixels for _, picture in new]) if new else ()
             results = iter(spread(one, zip((picture for _, picture in new), deltas, strict=True)))
-            del new
+            del new, deltas
+            yield chunk, results
+            del chunk, results  # else these pictures would be there while the next are decoded
+
+    def items() -> Iterator[Item]:
+        chunks = _chunks(work, shard.records, skipped, room)
+        # crafting on a device leaves the processor time to decode what follows and to encode what was before
+        for chunk, results in begun(chunks) if work.apart else ahead(begun(ahead(chunks))):
             while chunk:
                 record, found, digest = chunk.popleft()
                 done = next(results) if isinstance(found, Picture) else found
@@ -217,7 +226,7 @@ def build_shard(
                     continue
                 made[record.id] = (replace(done, data=b""), digest, _class_of(work.source, record))
                 yield Item(record, done.data, imageio.suffix_for(record.id, done.container))
-            del deltas, results  # else these pictures would be there while the next are decoded
+            del results
 
     try:
         placed = write(work.staging, shard, work.source, items())
@@ -228,11 +237,9 @@ def build_shard(
     return [_row(place, *made[place.id]) for place in placed], skipped
 
 
-def _chunks(
-    work: Work, records: Sequence[Record], skipped: list[Skipped], room: Room
-) -> Iterator[deque[tuple[Record, Picture | Made, str]]]:
+def _chunks(work: Work, records: Sequence[Record], skipped: list[Skipped], room: Room) -> Iterator[Chunk]:
     """Decoded pictures, or what is kept of them, as many as may be held at once; undecodable ones go to `skipped`."""
-    chunk: deque[tuple[Record, Picture | Made, str]] = deque()
+    chunk: Chunk = deque()
     held = 0
     most = _APART_IMAGES if work.apart else _CHUNK_IMAGES
     for record in records:

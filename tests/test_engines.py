@@ -268,6 +268,29 @@ def test_what_follows_is_made_meanwhile_and_no_more_than_two_are_there() -> None
         list(ahead(fails()))
 
 
+def test_a_crafted_chunk_is_encoded_while_the_next_is_crafted(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build, "_CHUNK_IMAGES", 10)
+    crafted = [threading.Event() for _ in range(7)]
+    count, waited, real = iter(range(6)), [], build.make
+    work = dataclasses.replace(work_on(Deadly(tree), tmp_path / "out"), apart=False)
+
+    def perturb(records, pictures):  # type: ignore[no-untyped-def]
+        crafted[next(count)].set()
+        return work.perturb(records, pictures)
+
+    def make(picture, *rest):  # type: ignore[no-untyped-def]
+        if not waited:  # the very first image is encoded only when the second chunk is being crafted
+            waited.append(crafted[1].wait(60))
+        return real(picture, *rest)
+
+    monkeypatch.setattr(build, "make", make)
+    seen = dataclasses.replace(work, perturb=perturb)
+    assert len(list(local.run(seen, seen.shards()))) == len(work.shards())
+    assert waited and all(waited)
+
+
 @LINUX
 @pytest.mark.usefixtures("many")
 def test_no_lock_is_left_in_the_owner_folder(tree: Path, tmp_path: Path) -> None:
