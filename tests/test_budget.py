@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 
 import numpy as np
@@ -9,8 +10,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
-from unlearnable import budget
+from unlearnable import _resample, budget, imageio
 from unlearnable.errors import UsageError
 
 
@@ -89,11 +91,30 @@ def test_noise_is_never_nothing_and_never_more_than_a_quarter_of_the_range() -> 
     assert budget.noise_like(0) == 1 and budget.noise_like(255) == 64
 
 
-@pytest.mark.parametrize(("height", "width"), [(16, 16), (40, 24), (7, 100), (224, 224)])
-def test_resampling_never_leaves_the_budget(height: int, width: int) -> None:
-    delta = torch.where(torch.rand((3, 16, 16), generator=torch.Generator().manual_seed(1)) < 0.5, -1.0, 1.0) * 8 / 255
-    out = budget.resample(delta, height, width)
-    assert out.shape == (3, height, width) and out.abs().max() <= 8 / 255 + 1e-6
+@pytest.mark.parametrize(("height", "width"), [(16, 16), (40, 24), (8, 100), (224, 224)])
+def test_resampling_never_leaves_the_budget_and_uses_all_of_it(height: int, width: int) -> None:
+    delta = torch.where(torch.rand((3, 4, 4), generator=torch.Generator().manual_seed(1)) < 0.5, -1.0, 1.0) * 8 / 255
+    clean = np.full((height, width, 3), 128, np.uint8)
+    delta = delta.repeat_interleave(4, 1).repeat_interleave(4, 2)
+    moved = budget.protect(delta, clean, 8).astype(int) - clean
+    assert moved.min() == -8 and moved.max() == 8
+
+
+def test_at_the_working_size_nothing_is_resampled() -> None:
+    generator = torch.Generator().manual_seed(2)
+    delta = (torch.rand((3, 32, 32), generator=generator) * 2 - 1) * 12 / 255
+    for channels in (1, 2, 3, 4):
+        clean = np.random.default_rng(channels).integers(0, 256, (32, 32, channels)).astype(np.uint8)
+        assert (budget.protect(delta, clean, 8) == budget.add(clean, budget.to_levels(delta, clean, 8))).all()
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_what_is_not_a_number_is_refused_at_any_size(value: float) -> None:
+    delta = torch.zeros(3, 16, 16)
+    delta[1, 3, 3] = value
+    for side in (16, 40):
+        with pytest.raises(ValueError, match="finite"):
+            budget.strips(delta, np.zeros((side, side, 3), np.uint8), 8)
 
 
 def test_realised_change_is_measured_on_colour_alone() -> None:
@@ -109,13 +130,47 @@ def test_realised_change_is_measured_on_colour_alone() -> None:
 @settings(deadline=None)
 @given(st.integers(8, 300), st.integers(8, 90), st.sampled_from([1, 2, 3, 4]), st.booleans(), st.integers(0, 99))
 def test_protecting_in_parts_gives_the_same_pixels(
-    height: int, width: int, channels: int, large: bool, seed: int
+    height: int, width: int, channels: int, blocks: bool, seed: int
 ) -> None:
     clean = np.random.default_rng(seed).integers(0, 256, (height, width, channels)).astype(np.uint8)
     delta = (torch.rand((3, 32, 32), generator=torch.Generator().manual_seed(seed)) * 2 - 1) * 12 / 255
-    whole = budget.add(clean, budget.to_levels(budget.resample(delta, height, width), clean, 8))
+    if blocks:
+        delta = delta[:, ::8, ::8].repeat_interleave(8, 1).repeat_interleave(8, 2)
+    whole = budget.protect(delta, clean, 8)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(budget, "_SAMPLES", 200 if large else budget._SAMPLES)
-        assert (budget.protect(delta, clean, 8) == whole).all()
+        patch.setattr(budget, "_SAMPLES", 200)
+        patch.setattr(budget, "IN_MEMORY", 0)
+        patch.setattr(_resample, "_SMALL", 0)
+        patch.setattr(_resample, "_recent", {})
+        moved = budget.Moved()
+        parts = list(budget.strips(delta, clean, 8, moved))
+    assert len(parts) == math.ceil(height / max(1, 200 // (width * channels)))
+    assert (np.concatenate(parts) == whole).all()
     steps = np.abs(whole.astype(int) - clean)[:, :, : budget.colour_channels(clean)]
-    assert budget.realised(clean, whole)[0] == steps.max()
+    assert budget.realised(clean, whole)[0] == moved.figures()[0] == steps.max() <= 8
+    assert (whole[:, :, budget.colour_channels(clean) :] == clean[:, :, budget.colour_channels(clean) :]).all()
+
+
+def test_pages_that_are_made_side_by_side_do_not_mix() -> None:
+    rng = np.random.default_rng(0)
+    delta = (torch.rand((3, 32, 32), generator=torch.Generator().manual_seed(0)) * 2 - 1) * 8 / 255
+    pages = [rng.integers(0, 256, (side, side, 3)).astype(np.uint8) for side in (32, 32, 40, 800)]
+    alone = [budget.protect(delta, page, 8) for page in pages]
+    beside = [budget.strips(delta * sign, page, 8) for page in pages for sign in (1, -1)]
+    for page, made in zip(alone, beside[::2], strict=True):
+        assert (np.concatenate(list(made)) == page).all()
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_what_pillow_decoded_is_protected_as_any_other_array(channels: int) -> None:
+    """Of Pillow's RGB every fourth byte is padding, which is neither moved nor counted."""
+    mode = {1: "L", 3: "RGB", 4: "RGBA"}[channels]
+    drawn = np.random.default_rng(channels).integers(0, 256, (50, 70, channels)).astype(np.uint8)
+    data = io.BytesIO()
+    Image.fromarray(drawn.squeeze(), mode).save(data, "PNG")
+    pixels = imageio.decode(data.getvalue(), "x.png").pixels
+    delta = (torch.rand((3, 32, 32), generator=torch.Generator().manual_seed(1)) * 2 - 1) * 8 / 255
+    shipped = budget.protect(delta, pixels, 8)
+    assert (pixels == drawn).all() and not pixels.flags.writeable
+    assert (shipped == budget.protect(delta, drawn, 8)).all()
+    assert budget.realised(pixels, shipped) == budget.realised(drawn, shipped) == budget.realised(drawn, shipped.copy())

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, PngImagePlugin
 
-from unlearnable import _deep, _exif, _inks, _xmp
+from unlearnable import _deep, _exif, _inks, _views, _xmp
 from unlearnable._picture import Picture
 from unlearnable._views import IN_MEMORY
 from unlearnable.types import Pixels
@@ -61,23 +61,18 @@ def image(pixels: Pixels | Iterable[Pixels], like: Picture, container: str) -> I
     if like.inks is not None and container in ("JPEG", "TIFF"):
         return Image.fromarray(_inks.written(like.inks, together(pixels)), "CMYK")
     if isinstance(pixels, np.ndarray) or like.pixels.nbytes <= IN_MEMORY:
-        return _strip(together(pixels))
+        return _views.image_of(together(pixels))
     height, width, channels = like.pixels.shape
     whole = Image.new(_MODES[channels - 1], (width, height), None)
     top = 0
     for strip in pixels:
-        whole.paste(_strip(strip), (0, top))
+        whole.paste(_views.image_of(strip), (0, top))
         top += len(strip)
     return whole
 
 
 def together(pixels: Pixels | Iterable[Pixels]) -> Pixels:
-    return pixels if isinstance(pixels, np.ndarray) else np.concatenate(list(pixels))
-
-
-def _strip(pixels: Pixels) -> Image.Image:
-    channels = pixels.shape[2]
-    return Image.fromarray(pixels[:, :, 0] if channels == 1 else pixels, _MODES[channels - 1])
+    return pixels if isinstance(pixels, np.ndarray) else _views.together(pixels)
 
 
 def _packet(container: str, xmp: bytes, exif: bytes | None) -> dict[str, Any]:

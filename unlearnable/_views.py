@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import mmap
 import tempfile
+import threading
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
+from numpy.typing import DTypeLike, NDArray
+from PIL import Image, ImageFile
 
 from unlearnable.errors import disk_error
 from unlearnable.types import Pixels
@@ -18,6 +20,9 @@ from unlearnable.types import Pixels
 IN_MEMORY = 120_000_000  # bytes of one picture's pixels; of larger ones only a few rows at a time
 _ROWS = 64
 _STRIP = 8  # sides further apart than this make a strip
+_MODES = ("L", "LA", "RGB", "RGBA")  # by channels
+_LANES = {"L": 1, "RGB": 4, "RGBA": 4}  # numbers a pixel, as Pillow has them in memory
+_threads = threading.local()
 
 
 def square(pixels: Pixels, size: int) -> Pixels:
@@ -43,29 +48,96 @@ def trainer_view(pixels: Pixels, size: int) -> Pixels:
     return view if height == width else np.ascontiguousarray(view[top : top + size, left : left + size])
 
 
-def counts(values: Pixels) -> NDArray[np.int64]:
-    """How often each of 0..255 occurs. Pillow counts four bytes side by side, several times as fast as `bincount`."""
+def scratch(name: str, shape: tuple[int, int], kind: DTypeLike) -> NDArray[Any]:
+    """Memory of this thread under that name, to be overwritten at its next use: to get new costs more than to fill it."""
+    size = math.prod(shape) * np.dtype(kind).itemsize
+    found = vars(_threads).get(name)
+    if found is None or len(found) < size:
+        found = vars(_threads)[name] = np.empty(size, np.uint8)
+    return cast(NDArray[Any], found[:size].view(kind).reshape(shape))
+
+
+def lanes(pixels: Pixels) -> tuple[Pixels, int]:
+    """The same memory as (H, W * n) numbers side by side, and n: 4 also of Pillow's RGB, where every fourth is padding."""
+    height, width, channels = pixels.shape
+    if channels == 3 and pixels.strides == (4 * width, 4, 1):
+        return np.lib.stride_tricks.as_strided(pixels, (height, 4 * width), (4 * width, 1), writeable=False), 4
+    return np.ascontiguousarray(pixels).reshape(height, -1), channels
+
+
+def counts(values: Pixels, lanes: int) -> NDArray[np.int64]:
+    """How often each of 0..255 occurs in (rows, W * lanes) contiguous numbers, lanes 1, 3, or 4 of which three count.
+
+    Pillow counts four bytes side by side, several times as fast as `bincount`.
+    """
     flat = values.reshape(-1)
     quads = len(flat) // 4
     found = np.bincount(flat[4 * quads :], minlength=256)
     if quads:
         image = Image.frombuffer("RGBA", (quads, 1), flat[: 4 * quads], "raw", "RGBA", 0, 1)
-        found += np.asarray(image.histogram(), dtype=np.int64).reshape(4, 256).sum(axis=0)
+        each = np.asarray(image.histogram(), dtype=np.int64).reshape(4, 256)
+        found += each[: 3 if lanes == 4 else 4].sum(axis=0)
     return found
 
 
+def decoded(image: ImageFile.ImageFile) -> Pixels:
+    """Loads an image; its numbers, read-only. `in_file` where they are many: the image would be twice in memory.
+
+    JPEG and PNG are decoded right to where numpy can see them, RGB with padding: that saves a copy, and of photos of more
+    than some megapixels half the time of decoding, because numpy asks for huge pages.
+    """
+    lanes = _LANES.get(image.mode)
+    if image.format not in ("JPEG", "MPO", "PNG") or not lanes or _many(image) or image.has_transparency_data:
+        image.load()
+        return held(image)
+    memory = np.zeros((image.height, image.width * lanes), np.uint8)
+    image.im = _laid(memory, image.mode, image.size).im
+    image.load()
+    memory.flags.writeable = False
+    return memory.reshape(*image.size[::-1], lanes)[:, :, : len(image.mode)]
+
+
 def held(image: Image.Image) -> Pixels:
-    """The numbers of a loaded image, read-only; `in_file` where they are many, and the image would be twice in memory."""
-    if image.width * image.height * len(image.getbands()) <= IN_MEMORY:
+    """The numbers of a loaded image, read-only; `in_file` where they are many."""
+    if not _many(image):
         return np.asarray(image)
     tops = range(0, image.height, _ROWS)
     boxes = ((0, top, image.width, min(top + _ROWS, image.height)) for top in tops)
     return in_file(image.height, (np.asarray(image.crop(box)) for box in boxes))
 
 
+def _many(image: Image.Image) -> bool:
+    return image.width * image.height * len(image.getbands()) > IN_MEMORY
+
+
+def image_of(pixels: Pixels) -> Image.Image:
+    """(H, W, 1 to 4) uint8 as Pillow's; without a copy where they lie as Pillow has them."""
+    height, width, channels = pixels.shape
+    (wide, beside), mode = lanes(pixels), _MODES[channels - 1]
+    if _LANES.get(mode) == beside:
+        return _laid(wide, mode, (width, height))
+    return Image.fromarray(wide.reshape(pixels.shape), mode)
+
+
+def _laid(memory: Pixels, mode: str, size: tuple[int, int]) -> Image.Image:
+    """An image whose pixels are that memory."""
+    import pyarrow as pa  # here, because listing methods needs it not
+
+    numbers = pa.Array.from_buffers(pa.uint8(), memory.size, [None, pa.py_buffer(memory)])
+    if mode != "L":
+        numbers = pa.FixedSizeListArray.from_arrays(numbers, 4)
+    return Image.fromarrow(numbers, mode, size)
+
+
 def laid_out(shape: tuple[int, ...], strips: Iterable[Pixels]) -> Pixels:
     """One picture of that shape of strips of rows; `in_file` where it is large."""
-    return in_file(shape[0], strips) if math.prod(shape) > IN_MEMORY else np.concatenate(list(strips))
+    return in_file(shape[0], strips) if math.prod(shape) > IN_MEMORY else together(strips)
+
+
+def together(strips: Iterable[Pixels]) -> Pixels:
+    """One picture of strips of rows."""
+    whole = list(strips)
+    return whole[0] if len(whole) == 1 else np.concatenate(whole)
 
 
 def in_file(height: int, strips: Iterable[Pixels]) -> Pixels:
@@ -84,7 +156,11 @@ def turned(view: Pixels) -> Pixels:
     """A mirrored or transposed view, laid out anew and read-only; in a file where it was in one."""
     if isinstance(view, np.memmap):
         return in_file(len(view), (view[top : top + _ROWS] for top in range(0, len(view), _ROWS)))
-    found = np.ascontiguousarray(view)
+    if view.ndim == 3 and view.shape[2] == 3 and set(map(abs, view.strides[:2])) >= {4}:  # as Pillow has RGB
+        whole = np.lib.stride_tricks.as_strided(view, (*view.shape[:2], 4), (*view.strides[:2], 1))
+        found = np.ascontiguousarray(whole.view(np.uint32)).view(np.uint8)[:, :, :3]
+    else:
+        found = np.ascontiguousarray(view)
     found.flags.writeable = False
     return found
 
@@ -101,20 +177,18 @@ def _resized(pixels: Pixels, height: int, width: int, box: tuple[float, float, f
     """RGB of that size; box: the part to take (left, top, right, bottom), the filter still sees what lies around it."""
     if box is None and pixels.shape == (height, width, 3):
         return pixels
-    colour = pixels[:, :, :3] if pixels.shape[2] >= 3 else pixels[:, :, 0]
+    colour = pixels[:, :, :3] if pixels.shape[2] >= 3 else pixels[:, :, :1]
     if box is not None or pixels.shape[:2] != (height, width):
-        image = _image(colour)
-        colour = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR, box))
-    if colour.ndim == 2:
-        return np.repeat(colour[:, :, None], 3, axis=2)
-    return np.ascontiguousarray(colour)
+        resized = _image(colour).resize((width, height), Image.Resampling.BILINEAR, box)
+        colour = np.asarray(resized).reshape(height, width, -1)
+    return np.repeat(colour, 3, axis=2) if colour.shape[2] == 1 else np.ascontiguousarray(colour)
 
 
-def _image(colour: Pixels) -> Image.Image:
-    if not isinstance(colour, np.memmap):
-        return Image.fromarray(np.ascontiguousarray(colour))
-    whole = Image.new("L" if colour.ndim == 2 else "RGB", (colour.shape[1], colour.shape[0]), None)
-    for top in range(0, len(colour), _ROWS):
-        whole.paste(Image.fromarray(np.ascontiguousarray(colour[top : top + _ROWS])), (0, top))
-        let_go(colour)
+def _image(pixels: Pixels) -> Image.Image:
+    if not isinstance(pixels, np.memmap):
+        return image_of(pixels)
+    whole = Image.new(_MODES[pixels.shape[2] - 1], (pixels.shape[1], pixels.shape[0]), None)
+    for top in range(0, len(pixels), _ROWS):
+        whole.paste(image_of(pixels[top : top + _ROWS]), (0, top))
+        let_go(pixels)
     return whole

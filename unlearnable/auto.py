@@ -105,8 +105,7 @@ def perturbed(looks: Looks, labels: Tensor, preset: str, values: dict[str, Any],
         deltas = crafter.on(tuple(looks.records[i].id for i in part), working, labels[part])
         for i, delta in zip(part.tolist(), deltas, strict=True):
             clean = looks.images[i].permute(1, 2, 0).numpy()
-            steps = budget.to_levels(budget.resample(delta, side, side), clean, context.levels)
-            out[i] = torch.from_numpy(budget.add(clean, steps)).permute(2, 0, 1)
+            out[i] = torch.from_numpy(budget.protect(delta, clean, context.levels)).permute(2, 0, 1)
     return out
 
 

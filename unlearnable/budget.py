@@ -1,21 +1,22 @@
 """The only place where float perturbations become pixels, and the only projection onto the budget.
 
 The budget is a whole number of grey levels; 255, the whole range, is no bound at all, and the default of methods that
-declare UNBOUNDED. A perturbation is made on a square working size, resampled to each image's
-own size, and rounded there, once; then it is held inside the budget and inside 0..255 against the clean pixels. So the
-bound is true of the decoded pixels of every lossless file by construction, not by luck of rounding.
+declare UNBOUNDED. A perturbation is made on a square working size, resampled to each image's own size in whole numbers
+(`_resample`), and rounded there to whole levels inside the budget; then it is held inside 0..255 against the clean pixels.
+So the bound is true of the decoded pixels of every lossless file by construction, not by luck of rounding, and the pixels
+are the same on every machine.
 """
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from unlearnable._views import counts, let_go
+from unlearnable._resample import Rows, resampled
+from unlearnable._views import IN_MEMORY, counts, lanes, let_go, scratch, together
 from unlearnable.errors import UsageError
 from unlearnable.types import Levels, Pixels
 
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
 DEFAULT_LEVELS = 8
 MAX_LEVELS = 64  # a quarter of the range: past this nobody would call the copy a picture of the original
 NO_BOUND = 255  # any pixel may become any other
-_SAMPLES = 1 << 17  # at a time: what is made of them stays in the cache
+_SAMPLES = 1 << 20  # at a time: with fewer, calling numpy takes longer than its work; with more, it leaves the cache
+_SQUARES = np.arange(256) ** 2
 VISIBLE_ABOVE = 16  # past this nobody should be told that people hardly see it
 
 
@@ -52,15 +54,6 @@ def noise_like(rms: float) -> int:
     return min(range(1, MAX_LEVELS + 1), key=lambda k: abs(math.sqrt(k * (k + 1) / 3) - rms))
 
 
-def resample(delta: Tensor, height: int, width: int) -> Tensor:
-    """(3, S, S) float at the working size -> (3, height, width). Bilinear; antialiased where it shrinks."""
-    from torch.nn.functional import interpolate
-
-    if delta.shape[-2:] == (height, width):
-        return delta
-    return interpolate(delta[None], size=(height, width), mode="bilinear", align_corners=False, antialias=True)[0]
-
-
 def to_levels(delta: Tensor, clean: Pixels, levels: int) -> Levels:
     """Rounds a float perturbation to whole grey levels that are legal for this image.
 
@@ -84,72 +77,43 @@ def to_levels(delta: Tensor, clean: Pixels, levels: int) -> Levels:
 
 
 def protect(delta: Tensor, clean: Pixels, levels: int) -> Pixels:
-    """`resample`, `to_levels` and `add` at once, the same pixels. delta: (3, S, S) float at the working size."""
-    return np.concatenate(list(strips(delta, clean, levels)))
+    """The pixels that ship. delta: (3, S, S) float at the working size; clean: (H, W, C) uint8 of any size.
+
+    At the working size itself this is `to_levels` and `add`. Else it is resampled as `_resample` says.
+    """
+    return together(strips(delta, clean, levels))
 
 
 def strips(delta: Tensor, clean: Pixels, levels: int, moved: Moved | None = None) -> Iterator[Pixels]:
-    """What `protect` gives, a few rows at a time from the top: floats of all colours would be four times the photo.
+    """What `protect` gives: whole, or of a picture that is kept in a file some rows at a time from the top.
 
     moved: counts the change of every strip as it goes by.
     """
-    if not delta.isfinite().all():
-        raise ValueError("the perturbation is not finite")
-    return _strips(delta.detach(), clean, levels, moved)
-
-
-def _strips(delta: Tensor, clean: Pixels, levels: int, moved: Moved | None) -> Iterator[Pixels]:
-    import torch
-
     height, width = clean.shape[:2]
-    channels = colour_channels(clean)
-    top = 0
-    for rows in _resampled(delta[1:2] if channels == 1 else delta, height, width):
-        steps = rows.mul_(255).round_().clamp_(-levels, levels).to(torch.int16).numpy().reshape(-1, width, channels)
-        part = clean[top : top + len(steps)]
-        steps += part[:, :, :channels]
-        np.clip(steps, 0, 255, out=steps)
-        if channels == part.shape[2]:
-            out = steps.astype(np.uint8)
-        else:
-            out = part.copy()
-            out[:, :, :channels] = steps
+    rows = resampled(delta.detach(), levels, height, width, lanes(clean)[1])
+    return _strips(rows, clean, moved)
+
+
+def _strips(rows: Rows, clean: Pixels, moved: Moved | None) -> Iterator[Pixels]:
+    height, width, channels = clean.shape
+    wide, beside = lanes(clean)
+    at_once = max(1, _SAMPLES // wide.shape[1])
+    many = height if clean.nbytes <= IN_MEMORY else at_once
+    for top in range(0, height, many):
+        out = np.empty_like(wide[top : top + many])
+        for start in range(0, len(out), at_once):
+            before, after = (whole[start : start + at_once] for whole in (wide[top : top + many], out))
+            up, down = rows(top + start, top + start + len(before))
+            room = np.invert(up, out=scratch("room", up.shape, np.uint8))
+            np.minimum(before, room, out=after)  # so that nothing can overflow
+            after += up
+            np.maximum(after, down, out=after)
+            after -= down
+        part = out.reshape(-1, width, beside)[:, :, :channels]
         if moved is not None:
-            moved.count(part, out)
+            moved.count(clean[top : top + many], part)
         let_go(clean)
-        yield out
-        top += len(steps)
-
-
-def _resampled(delta: Tensor, height: int, width: int) -> Iterator[Tensor]:
-    """The rows of `resample`, to the last bit, as (rows, width * channels) tensors that the caller may overwrite.
-
-    Of an image that is higher than the working size every row is made of two rows of `across`, as torch makes it.
-    """
-    channels, size = delta.shape[:2]
-    at_once = max(1, _SAMPLES // (width * channels))
-    if height <= size:
-        whole = resample(delta, height, width).permute(1, 2, 0).reshape(height, -1)
-        yield from (whole[top : top + at_once].clone() for top in range(0, height, at_once))
-        return
-    across = resample(delta, size, width).permute(1, 2, 0).reshape(size, -1)
-    above, below, weights = _weights(height, size)
-    for top in range(0, height, at_once):
-        run = slice(top, top + at_once)
-        yield across[above[run]].mul_(weights[0, run, None]).addcmul_(across[below[run]], weights[1, run, None])
-
-
-@functools.lru_cache(maxsize=64)
-def _weights(height: int, size: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The two rows of `size` that every one of `height` rows is made of, and (2, height) how much of them: torch's own."""
-    import torch
-
-    whole = resample(torch.eye(size)[None], height, size)[0]
-    above = (whole != 0).byte().argmax(1)
-    below = (above + 1).clamp_(max=size - 1)
-    every = torch.arange(height)
-    second = torch.where(below > above, whole[every, below], 0)
-    return above, below, torch.stack([whole[every, above], second])
+        yield part
 
 
 def colour_channels(pixels: Pixels) -> int:
@@ -174,14 +138,27 @@ class Moved:
     def count(self, clean: Pixels, shipped: Pixels) -> None:
         """Takes in the colour of one part, (rows, W, C) before and after."""
         channels = min(colour_channels(clean), colour_channels(shipped))
-        before, after = clean[:, :, :channels], shipped[:, :, :channels]
-        self._counts += counts(np.maximum(before, after) - np.minimum(before, after))
+        at_once = max(1, _SAMPLES // (clean.shape[1] * channels))
+        for top in range(0, len(clean), at_once):
+            pair = clean[top : top + at_once], shipped[top : top + at_once]
+            (before, beside), (after, other) = map(lanes, pair)
+            if beside != other or beside == 2:
+                before, after = (
+                    np.ascontiguousarray(pixels[:, :, :channels]).reshape(len(pixels), -1) for pixels in pair
+                )
+                beside = channels
+            apart, least = (scratch(name, before.shape, np.uint8) for name in ("apart", "least"))
+            np.maximum(before, after, out=apart)
+            apart -= np.minimum(before, after, out=least)
+            self._counts += counts(apart, beside)
+            let_go(clean, shipped)
 
     def figures(self) -> tuple[int, float, float]:
         """Largest step, 99.9th percentile, PSNR in dB (inf when nothing moved)."""
-        largest = int(self._counts.nonzero()[0].max())
-        percentile = float(np.searchsorted(np.cumsum(self._counts), 0.999 * self._counts.sum()))
-        error = float((self._counts * np.arange(256, dtype=np.float64) ** 2).sum() / self._counts.sum())
+        running = self._counts.cumsum()
+        largest = int(self._counts.nonzero()[0][-1])
+        percentile = float(running.searchsorted(0.999 * running[-1]))
+        error = float(self._counts @ _SQUARES / running[-1])
         psnr = float("inf") if error == 0 else 10 * float(np.log10(255.0**2 / error))
         return largest, percentile, psnr
 
@@ -189,8 +166,5 @@ class Moved:
 def realised(clean: Pixels, shipped: Pixels) -> tuple[int, float, float]:
     """The figures of `Moved` for shipped pixels against the clean ones."""
     moved = Moved()
-    at_once = max(1, _SAMPLES // (clean.shape[1] * clean.shape[2]))
-    for top in range(0, len(clean), at_once):
-        moved.count(clean[top : top + at_once], shipped[top : top + at_once])
-        let_go(clean, shipped)
+    moved.count(clean, shipped)
     return moved.figures()

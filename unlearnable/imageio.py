@@ -118,7 +118,7 @@ def decode(
         count = 1 if container in ("JPEG", "HEIC") else int(getattr(image, "n_frames", 1))
         admit(image.width * image.height * count)
         if count == 1 or container == "TIFF":
-            return _pages(data, container, name, most, count, _untold if pixels_only else described)
+            return _pages(image, data, container, name, most, count, _untold if pixels_only else described)
         _check_size(image.width * count, image.height, name, most, f"{count} frames of ")
         _check_kind(image, container, data, name, count)
         lossless = _is_lossless(image, container, data)
@@ -217,19 +217,20 @@ def _check_size(width: int, height: int, name: str, most: float, of: str = "") -
         raise ImageError(f"{name} has {width} x {height} pixels, fewer than 8 a side.", "Leave it out.")
 
 
-def _pages(data: bytes, container: str, name: str, most: float, count: int, told: _Told) -> Picture:
+def _pages(
+    first: ImageFile.ImageFile, data: bytes, container: str, name: str, most: float, count: int, told: _Told
+) -> Picture:
     """The one picture of a file, or all pages of a TIFF that are pictures and not previews of others."""
     found: list[Picture] = []
     pixels = 0
 
     def opened(page: int) -> ImageFile.ImageFile:
         image: ImageFile.ImageFile = reader(container)(io.BytesIO(data), name)
-        if page:
-            image.seek(page)
+        image.seek(page)
         return image
 
     for page in range(count):
-        image = opened(page)
+        image = opened(page) if page else first
         if isinstance(image, TiffImagePlugin.TiffImageFile) and page and image.tag_v2.get(_TIFF_SUBFILE, 0) & 1:
             continue  # the page before in small, and clean
         pixels += image.width * image.height
@@ -244,7 +245,6 @@ def _pages(data: bytes, container: str, name: str, most: float, count: int, told
             one = told(image, _deep.grey_levels(numbers), container, lossless, name)
             found.append(replace(one, deep=numbers))
         else:
-            image.load()
             found.append(_picture(image, container, lossless, name, told))
     return replace(found[0], more=tuple(found[1:]))
 
@@ -286,12 +286,12 @@ def _is_lossless(image: ImageFile.ImageFile, container: str, data: bytes) -> boo
 
 
 def _picture(image: ImageFile.ImageFile, container: str, lossless: bool, name: str, told: _Told) -> Picture:
-    """A loaded image with 8 bits a channel."""
+    """An image with 8 bits a channel."""
     mode = _MODES[image.mode]
     if image.has_transparency_data:
         mode = _WITH_ALPHA.get(mode, mode)
-    converted = image if image.mode == mode else image.convert(mode)
-    pixels = upright(_views.held(converted), turn(image))
+    numbers = _views.decoded(image) if image.mode == mode else _views.held(image.convert(mode))
+    pixels = upright(numbers, turn(image))
     if mode == "CMYK":
         return replace(told(image, _inks.shown(pixels), container, lossless, name), inks=pixels)
     return told(image, pixels if pixels.ndim == 3 else pixels[:, :, None], container, lossless, name)
