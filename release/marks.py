@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from release import hashing
 from release.layout import DATA
 from release.rows import Row
 from unlearnable.errors import IntegrityError
@@ -29,7 +30,8 @@ def write(
 
     stamp: of the originals; fit: digest of what the perturbations were made with.
     """
-    files = {path: digest(staging / path, durable=True) for path in {row.path for row in rows} | {*passed}}
+    files = {path: digest(staging / path) for path in {row.path for row in rows} | {*passed}}
+    hashing.settle(staging, list(files))
     body = {"files": files, "rows": [asdict(row) for row in rows], "skipped": [asdict(item) for item in skipped]}
     body |= {"sizes": {path: (staging / path).stat().st_size for path in files}}
     body |= {"passed": list(passed), "stamp": stamp, "fit": fit}
@@ -57,6 +59,18 @@ def is_done(mark: Path, stamp: str, fit: str) -> bool:
 def holds(mark: Path, staging: Path) -> bool:
     """Whether a finished shard's files are still what they were: a machine that lost power may have lost them."""
     return all((staging / path).is_file() and digest(staging / path) == was for path, was in files(mark).items())
+
+
+def lies(mark: Path, staging: Path) -> bool:
+    """Whether its files are there in their full length, which says less than `holds` and reads nothing."""
+    return all(
+        (found := staging / path).is_file() and found.stat().st_size == size for path, size in sizes(mark).items()
+    )
+
+
+def made_of(mark: Path) -> str | None:
+    """The stamp of the originals of a shard that is, or was, finished."""
+    return _body(mark).get("stamp") if mark.exists() else None
 
 
 def tidy(marks: Path, staging: Path, stamps: Mapping[Path, str]) -> None:

@@ -154,6 +154,9 @@ def spread(workers: int, *, one: bool) -> Iterator[Callable[..., Iterator[Any]]]
     if one:
         set_threads()
     try:
+        if one and workers == 1:  # a thread of its own would only wait for this one, and this one for it
+            yield map
+            return
         with ThreadPoolExecutor(workers, initializer=set_threads) as pool:
             yield pool.map
     finally:
