@@ -19,6 +19,7 @@ import click
 sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parents[1])]
 
 import describe  # noqa: E402
+import scale_tables  # noqa: E402
 from describe import RESULTS, ROOT, defined, linked, prose, text_of  # noqa: E402
 
 import cli  # noqa: E402 - the project need not be installed to describe itself
@@ -184,6 +185,9 @@ MADE: dict[str, Callable[[], str]] = {
     "main job under countermeasures": describe.under_countermeasures,
     "longer tables": describe.longer_tables,
     "benchmark commands": describe.benchmark_commands,
+    "forecasts": scale_tables.forecasts,
+    "forecast and run": scale_tables.checked,
+    "engines": scale_tables.engines,
 }
 
 

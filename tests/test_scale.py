@@ -1,4 +1,4 @@
-"""Promises of the cost model of benchmarks/scale.py: arithmetic that can be done by hand; and its parts run on a few pictures."""
+"""Promises of the cost model of benchmarks/scale.py: arithmetic that can be done by hand; and its parts run."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "benchmarks"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 from _scale_engines import compared
 from _scale_model import Cluster, Costs, Job, counted, error, forecast, rates, split
 from _scale_pictures import KINDS, write
 
+ROOT = Path(__file__).resolve().parents[1]
 NOTHING = Costs(**dict.fromkeys(Costs.__dataclass_fields__, 0.0) | {"requests": {}, "checked": {}})  # type: ignore[arg-type]
 
 
