@@ -13,6 +13,7 @@ encoded.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import pickle
 import sys
 from collections import Counter, deque
@@ -23,6 +24,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import cast
 
+from release import formats
 from release.build import Work
 from release.engines import _pills
 from release.engines._process import Child, Forked, Fresh, portable, set_threads, spread, threads
@@ -75,6 +77,8 @@ def _threads(work: Work, shards: Sequence[Shard]) -> Iterator[Shard]:
 def _many(work: Work, shards: Sequence[Shard], count: int) -> Iterator[Shard]:
     """On so many forked processes, which share the room in memory for large pictures."""
     source = pickle.dumps(work.source)
+    for name in ("pyarrow", *getattr(formats.load(work.settings.layout), "IMPORTS", ())):
+        importlib.import_module(name)  # else every worker does it for itself, a third of a second long
     with TemporaryDirectory(prefix="unlearnable-") as room:
         starts = [lambda: Forked(_serve, work, source, shards, Path(room))] * count
         yield from _workers(starts, shards)

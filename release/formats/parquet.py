@@ -16,6 +16,8 @@ from unlearnable.types import Source
 if TYPE_CHECKING:
     import pyarrow as pa
 
+# imported when it writes, by pyarrow itself too: workers of one machine have it done once, before they are forked
+IMPORTS = ("pyarrow.parquet", "pandas")
 MAX_ROWS = 10_000
 MAX_BYTES = 64 << 20
 
