@@ -132,7 +132,7 @@ class Work:
         mark = self.mark(shard)
         if not marks.is_done(mark, formats.stamp(self.source, shard), self.fit):
             return False
-        return self.depot.holds(mark) if self.depot else marks.holds(mark, self.staging)
+        return self.depot is not None or marks.holds(mark, self.staging)  # `recall` has looked what lies in a depot
 
     def shard(self, shard: Shard, spread: Spread = map, room: Room | None = None) -> None:
         """One shard, protected, written and marked as done, unless it was already. Raises OSError when the disk fails."""
@@ -144,9 +144,12 @@ class Work:
         policy = (self.settings.layout, self.settings.metadata, self.staging)
         beside, left = sidecars.carry(self.source, shard, written, *policy)
         stamp = formats.stamp(self.source, shard)
-        _write_mark(self.mark(shard), self.staging, made, lost + left, beside, stamp, self.fit)
+        mark = self.mark(shard)
+        fresh = mark.with_suffix(".fresh") if self.depot else mark
+        _write_mark(fresh, self.staging, made, lost + left, beside, stamp, self.fit)
         if self.depot:
-            self.depot.keep(self.staging, self.mark(shard))
+            self.depot.keep(self.staging, fresh, mark.name)
+            fresh.replace(mark)  # not before: it says that all of it has arrived
 
 
 def build(
@@ -163,12 +166,12 @@ def build(
     """
     work.staging.mkdir(exist_ok=True)
     work.marks.mkdir(parents=True, exist_ok=True, mode=0o700)
-    if work.depot:
-        work.depot.recall(work.marks)
     shards = work.shards()
     if part:
         shards = shards[part[0] :: part[1]]
-    else:
+    if work.depot:
+        work.depot.recall(work.marks, [work.mark(shard).name for shard in shards])
+    if not part:
         _tidy(work.marks, work.staging, {work.mark(shard): formats.stamp(work.source, shard) for shard in shards})
     listed = () if part else work.source.skipped
     of = sum(len(shard.records) for shard in shards) + len(listed)

@@ -75,8 +75,9 @@ def forecast(document: dict[str, Any]) -> None:
         say(f"{words}: " + ("unknown before the run" if seconds[stage] is None else f"about {seconds[stage]:,.0f} s"))
     if not document["probe"]["exact"]:
         say("The probe used a stand-in: crafting the images themselves may take longer.")
-    enough = "" if document["disk"]["enough"] else " It will not fit."
-    say(f"Space: about {_size(told['bytes'])} of {_size(document['disk']['free'])} that are free.{enough}")
+    disk = document["disk"]
+    free = f" of {_size(disk['free'])} that are free." + (" It will not fit." * (not disk["enough"])) if disk else "."
+    say(f"Space: about {_size(told['bytes'])}{free}")
     say(f"Memory: about {_size(told['memory'])}.")
     say(f"Release: {document['release']} ({document['layout']}); yours alone: {document['owner']}")
     say("Nothing was written.")

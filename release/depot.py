@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -24,14 +24,16 @@ from cryptography.fernet import Fernet, InvalidToken
 
 from release import layout, marks
 from release.formats import inside
+from release.manifest import Manifest
 from release.tree import Tree
-from unlearnable.errors import IntegrityError, UsageError
+from unlearnable.errors import HubError, IntegrityError, UsageError
 from unlearnable.keys import Key
-from unlearnable.remote import Gone, Place, locate
+from unlearnable.remote import BUCKETS, Gone, Place, Refused, locate
 from unlearnable.types import Tell
 
 _MARKS = "marks"
-_AT_ONCE = 16  # requests
+_MOVING = "moving"  # beside them: what lies in the release's place was put there by the move that is under way
+AT_ONCE = 16  # requests
 _PIECE = 8 << 20  # bytes
 
 _Item = TypeVar("_Item")
@@ -50,17 +52,25 @@ class Depot:
         parent, _, name = self.release.url.rpartition("/")
         return Place(f"{parent}/.{name}.partial")
 
-    def keep(self, staging: Path, mark: Path) -> None:
-        """Uploads a shard that was just written and then its mark; the shard's files here are removed."""
-        for path in marks.files(mark):
-            (self.staging / path).put(staging / path)
-        (self.staging / _MARKS / mark.name).write(self._cipher().encrypt(mark.read_bytes()))
-        for path in marks.files(mark):
+    def keep(self, staging: Path, fresh: Path, name: str) -> None:
+        """Uploads a shard that was just written and then its mark; the shard's files here are removed.
+
+        fresh: the mark, which has not yet its `name` here. One that lies there vouches for other bytes, so it goes first.
+        """
+        files, mark = list(marks.files(fresh)), self.staging / _MARKS / name
+        mark.remove()
+        each(lambda path: (self.staging / path).put(staging / path), files)
+        mark.write(self._cipher().encrypt(fresh.read_bytes()))
+        for path in files:
             (staging / path).unlink()
 
-    def recall(self, folder: Path) -> None:
-        """Brings the marks that other machines, or an earlier run, left there into the owner folder."""
-        wanted = [name for name in (self.staging / _MARKS).files() if not (folder / name).exists()]
+    def recall(self, folder: Path, names: Collection[str]) -> None:
+        """Makes the marks of these names in the owner folder those that other machines, or an earlier run, left there.
+
+        A shard whose files do not all lie there in their full length has none.
+        """
+        before = [name for name in names if (folder / name).exists()]  # others may finish shards while we list
+        there = self.staging.files()
 
         def bring(name: str) -> None:
             place = self.staging / _MARKS / name
@@ -69,18 +79,16 @@ class Depot:
             except InvalidToken:
                 hint = "Is it of a run with another owner folder? Then name another OUT, or remove what lies there."
                 raise IntegrityError(f"{place} cannot be opened with the key of this archive.", hint) from None
-            partial = (folder / name).with_suffix(".partial")
+            partial = (folder / name).with_suffix(".recalled")
             partial.write_bytes(body)
             partial.replace(folder / name)
 
-        _each(bring, wanted)
-
-    def holds(self, mark: Path) -> bool:
-        """Whether the files of a finished shard are there, in their full length."""
-        try:
-            return all((self.staging / path).look().size == size for path, size in marks.sizes(mark).items())
-        except Gone:
-            return False
+        found = {name for name in names if f"{_MARKS}/{name}" in there}
+        each(bring, sorted(found))
+        for name in {*before, *found}:
+            mark = folder / name
+            if name not in found or any(there.get(path) != size for path, size in marks.sizes(mark).items()):
+                mark.unlink(missing_ok=True)
 
     @contextmanager
     def lent(self, staging: Path, path: str, digest: str) -> Iterator[None]:
@@ -101,15 +109,30 @@ class Depot:
             here.unlink(missing_ok=True)
 
     def require_room(self) -> None:
-        """Raises UsageError when a release, or anything else, lies where this one is to be."""
-        if self.release.files():
+        """Raises UsageError when anything lies where the release is to be, but for what a move of it began to put there; and
+        when there is no such bucket."""
+        try:
+            taken = bool(self.release.entries())
+        except Gone:
+            taken = False
+            if self.release.protocol in BUCKETS:
+                with suppress(Refused):  # one may be let into a folder alone
+                    Place("/".join(self.release.url.split("/")[:3])).look()
+        if taken and not self._is_moving():
             raise UsageError(f"{self.release} exists and is not empty.", "Name another place, or remove it first.")
 
     def publish(self, staging: Path, documents: Sequence[str], data: Iterable[str], tell: Tell) -> None:
-        """Uploads the documents and moves everything to its place: the signature last, so that nothing half looks whole."""
+        """Uploads the documents and moves everything to its place: the signature last, so that nothing half looks whole.
+
+        Stopped anywhere, it can be called again, also with other files. Raises UsageError for a stranger's file in that
+        place, HubError when what arrived is not what was sent.
+        """
+        self.require_room()
         last = layout.ATTESTATION
+        (self.release / last).remove()  # of a move that was stopped
         for name in documents:
             (self.staging / name).put(staging / name)
+        (self.staging / _MOVING).write(b"1")
         everything = [*data, *(name for name in documents if name != last)]
         count = [0]
 
@@ -118,9 +141,43 @@ class Depot:
             count[0] += 1
             tell("moving the release to its place", count[0], len(everything))
 
-        _each(move, everything)
+        each(move, everything)
+        self._require_arrived({*everything})
         (self.staging / last).copy(self.release / last)
-        _each(lambda path: (self.staging / path).remove(), list(self.staging.files()))
+        self.clear()
+
+    def is_whole(self, created: str) -> bool:
+        """Whether the release is in its place, whole: the one that was created then."""
+        with suppress(Gone, IntegrityError):
+            (self.release / layout.ATTESTATION).look()
+            return self.manifest().created == created
+        return False
+
+    def manifest(self) -> Manifest:
+        """Of the release in its place."""
+        return Manifest.from_bytes((self.release / layout.MANIFEST).read())
+
+    def clear(self) -> None:
+        """Removes the staging of a release that is in its place; first what would let a part go on with it."""
+        (self.staging / _MOVING).remove()
+        each(lambda path: (self.staging / path).remove(), list(self.staging.files()))
+
+    def _is_moving(self) -> bool:
+        with suppress(Gone):
+            return bool((self.staging / _MOVING).look())
+        return False
+
+    def _require_arrived(self, wanted: set[str]) -> None:
+        """Removes what an earlier move of other files left there. Raises as `publish` does."""
+        sent, arrived = self.staging.files(), self.release.files()
+        for path in sorted(arrived.keys() - wanted):
+            if path not in sent:
+                hint = "Remove it, and repeat the command."
+                raise UsageError(f"{self.release / path} is not part of the release that is moved there.", hint)
+            (self.release / path).remove()
+        for path in sorted(wanted):
+            if arrived.get(path) != sent.get(path):
+                raise HubError(f"{self.release / path} did not arrive as it was sent.", "Repeat the command.")
 
     def _cipher(self) -> Fernet:
         return Fernet(base64.urlsafe_b64encode(self.key.derived("done-marks on remote storage 1")))
@@ -171,7 +228,7 @@ class Far(Tree):
 
     def digests(self, paths: Sequence[str], *, durable: bool = False) -> Iterator[tuple[str, str | OSError]]:
         del durable
-        yield from zip(paths, _each(self._digest, paths), strict=True)
+        yield from zip(paths, each(self._digest, paths), strict=True)
 
     def _digest(self, path: str) -> str:
         digest, size = hashlib.sha256(), self._files[path]
@@ -180,15 +237,21 @@ class Far(Tree):
         return digest.hexdigest()
 
 
-def open_depot(address: str, key: Key) -> Depot:
-    """Raises UsageError for an address that nothing can be put at."""
+def place_of(address: str) -> Place:
+    """Raises UsageError for an address that nothing can be put at; asks nobody."""
     if address.startswith("hf://"):
         hint = "Give a folder here, and then: unlearnable push FOLDER OWNER/NAME"
         raise UsageError(f"{address}: a release goes to the Hub by `push`, which checks it first.", hint)
-    return Depot(locate(address), key)
+    place = locate(address)
+    path = place.url.partition("://")[2]
+    if {"", ".", ".."} & {*path.split("/")}:
+        raise UsageError(f"{address} has a part that is no folder's name.", "Write it like s3://bucket/folder.")
+    if "/" not in path:
+        raise UsageError(f"{address} is a whole bucket.", f"Name a folder in it, such as {place}/protected.")
+    return place
 
 
-def _each(work: Callable[[_Item], _Result], items: Sequence[_Item]) -> list[_Result]:
+def each(work: Callable[[_Item], _Result], items: Sequence[_Item]) -> list[_Result]:
     """Results in the order of the items, some at once: requests wait more than they work."""
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
+    with ThreadPoolExecutor(AT_ONCE) as pool:
         return list(pool.map(work, items))

@@ -69,17 +69,18 @@ def finish(work: Work, built: Built, out: Path, owner: Owner, told: Told, tell: 
         else:
             publish(staging, out, told.overwrite)
         finished(owner.owner)
+        if work.depot:
+            shutil.rmtree(staging)  # documents, which are there now; until here a rerun may need to know of them
     except OSError as why:
         raise disk_error(why, staging) from why
     return dict(facts.counts)
 
 
 def _send(depot: Depot, staging: Path, manifest: Manifest, tell: Tell) -> None:
-    """To its place on remote storage. What is left here are documents, which are there now."""
+    """To its place on remote storage."""
     documents = [entry.path for entry in manifest.files if entry.kind == "document"]
     documents += [layout.MANIFEST, layout.SUMS, layout.ATTESTATION]
     depot.publish(staging, documents, [entry.path for entry in manifest.files if entry.kind == "data"], tell)
-    shutil.rmtree(staging)
 
 
 def _facts(work: Work, built: Built, owner: Owner, told: Told) -> Facts:

@@ -42,6 +42,7 @@ FITTED = "fit.json"  # digest of that and of MARKS, and what it was fitted on: e
 AUTO = "auto.json"  # the evidence of `auto`
 SHARDS = "shards"  # one done-mark a shard, written last
 VERIFICATION = "verification.json"
+VERIFIED_ROWS = "verified.json"  # digest of what that is about
 CELLS = "cells"  # one file for every training of a verification that is finished
 RECEIPT = "receipt.json"
 TRACE = "trace.json"  # the plan that the manifest commits to, with its nonce

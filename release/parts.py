@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from release import layout, marks, records
+from release import formats, layout, marks, records
 from release.build import Work
 from release.formats import inside
 from unlearnable.errors import IntegrityError, UsageError, disk_error
@@ -52,7 +52,7 @@ def _gather(out: Path, copy: Path) -> None:
                 f"{mark} and {mine} differ in what they say was written.",
                 f"Remove the one that is wrong, and do its part again: shard {int(mark.stem)}.",
             )
-        if known is not None and all((staging / path).is_file() for path in files):
+        if known is not None and marks.lies(mine, staging):
             continue
         for path, digest in files.items():
             target = inside(staging, path)
@@ -67,12 +67,20 @@ def _gather(out: Path, copy: Path) -> None:
 
 def require_whole(work: Work) -> None:
     """Raises UsageError, with the way on, when a shard of a run is not done; IntegrityError when one has another fit."""
+    shards = work.shards()
     if work.depot:
-        work.depot.recall(work.marks)
-    missing = [shard.index for shard in work.shards() if not work.is_done(shard)]
+        work.marks.mkdir(parents=True, exist_ok=True, mode=0o700)
+        work.depot.recall(work.marks, [work.mark(shard).name for shard in shards])
+    missing = [shard.index for shard in shards if not work.is_done(shard)]
     if missing:
         some = ", ".join(map(str, missing[:8])) + (", ..." if len(missing) > 8 else "")
-        raise UsageError(
-            f"{len(missing)} of {len(work.shards())} shards are not done: {some}.",
-            "Repeat the run of their part: --shard i/n does every shard whose number leaves i when divided by n.",
+        lost = f"{len(missing)} of {len(shards)} shards are not done: {some}."
+        hint = "Repeat the run of their part: --shard i/n does every shard whose number leaves i when divided by n."
+        others = sum(
+            marks.made_of(work.mark(shards[index])) not in (None, formats.stamp(work.source, shards[index]))
+            for index in missing
         )
+        if others:
+            lost += f" {others} of them were made of originals with other times or sizes."
+            hint = f"Copy originals with their times (rsync -a, cp -p), or for images that changed: {hint}"
+        raise UsageError(lost, hint)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from release import formats, marks
 from release.build import Work
-from release.depot import Uploaded
+from release.depot import AT_ONCE, Uploaded, each
 from release.formats import Placed
 from release.rows import Built, Row
 from release.tree import Tree
@@ -31,9 +31,25 @@ def staged(work: Work, rows: Sequence[Row]) -> Iterator[bytes]:
         yield from read_back(work.staging, rows, work.settings.layout)
         return
     digests = {path: digest for mark in work.marks.glob("*.json") for path, digest in marks.files(mark).items()}
+    depot = work.depot
+
+    def fetched(file: tuple[str, list[Row]]) -> list[bytes]:
+        with depot.lent(work.staging, file[0], digests[file[0]]):
+            return list(read_back(work.staging, file[1], work.settings.layout))
+
+    for files in _files(rows):
+        yield from itertools.chain.from_iterable(each(fetched, list(files.items())))
+
+
+def _files(rows: Sequence[Row]) -> Iterator[dict[str, list[Row]]]:
+    """Rows by the file they lie in, in their order: as many files as may be fetched at once, each of them once."""
+    files: dict[str, list[Row]] = {}
     for path, of_file in itertools.groupby(rows, key=lambda row: row.path):
-        with work.depot.lent(work.staging, path, digests[path]):
-            yield from read_back(work.staging, list(of_file), work.settings.layout)
+        if path in files or len(files) == AT_ONCE:
+            yield files
+            files = {}
+        files[path] = list(of_file)
+    yield files
 
 
 def tree(work: Work) -> Tree:

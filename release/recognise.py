@@ -18,13 +18,19 @@ _HASHED = 1_000  # files of a listed size that are looked at: one match is enoug
 _FORCE = "Name the originals. To protect a protected copy all the same, pass --force."
 
 
-def require_apart(source: str, out: Path) -> None:
-    """Raises UsageError where the source and what `protect` writes would lie in one another."""
+def require_apart(source: str, out: Path, address: str | None = None) -> None:
+    """Raises UsageError where the source and what `protect` writes would lie in one another.
+
+    address: of a release on remote storage; there is none at `out` then.
+    """
+    ours, theirs = f"{address}/", f"{source.rstrip('/')}/"
+    if address and (ours.startswith(theirs) or theirs.startswith(ours)):
+        raise UsageError(f"{address} and the source {source} lie in one another.", "Name a folder outside it.")
     folder = Path(source).expanduser()
     if not folder.exists():
         return
     a = folder.resolve()
-    for b in (out, layout.owner_folder(out), layout.staging_folder(out)):
+    for b in (*(() if address else (out,)), layout.owner_folder(out), layout.staging_folder(out)):
         if b == a or b.is_relative_to(a) or a.is_relative_to(b):
             raise UsageError(f"{b} and the source {source} lie in one another.", "Name a folder outside it.")
 

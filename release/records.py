@@ -71,18 +71,29 @@ def open_owner(
     key_file: Path | None,
     overwrite: bool,
     tell: Tell = lambda what, done, of, failed=0: None,
+    *,
+    again: bool = False,
 ) -> Owner:
     """Makes or reopens the owner folder of `out`, so that an interrupted run of the same job continues.
 
     The state of a finished release stays as it is until another one takes its place. An existing key is kept: a second
-    protection with another key would let a stranger compare the two. Raises UsageError when another job is unfinished
-    here, or when --key differs from the key that is there.
+    protection with another key would let a stranger compare the two. again: this only goes on with a run, and never starts
+    anew in its place. Raises UsageError when another job is unfinished here, when the folder is of a release that lies
+    elsewhere, or when --key differs from the key that is there.
     """
     owner, staging = layout.owner_folder(out), layout.staging_folder(out)
     given = Key.load(key_file) if key_file else None
     state = owner / layout.UNFINISHED
     plan = _read_json(state / layout.PLAN) if (state / layout.PLAN).exists() else None
+    far = asked.get("release")
+    if not overwrite:
+        _require_of(far, owner)
     if plan is not None and plan["asked"] != asked["asked"]:
+        if again or far or plan.get("release"):  # what it has made lies elsewhere, and would be lost with its fit
+            raise UsageError(
+                f"{state} is of another job: its options, its source or the version of this tool differ.",
+                "Give what it was begun with; or remove that folder, and what it has written, to start again.",
+            )
         if staging.exists() and not overwrite and plan["options"] == asked["options"]:
             raise UsageError(
                 f"The source, or the version of this tool, has changed since the unfinished run in {staging}.",
@@ -97,7 +108,7 @@ def open_owner(
     if plan is None:
         _remove(staging)
         _remove(state)
-    elif not staging.exists():  # somebody removed it: what was fitted still holds, what was written is gone
+    elif not staging.exists() and not far:  # somebody removed it: what was fitted still holds, what was written is gone
         _remove(state / layout.SHARDS)
         _remove(state / layout.VERIFICATION)
     try:
@@ -109,6 +120,17 @@ def open_owner(
     except OSError as why:
         raise disk_error(why, owner) from why
     return Owner(owner, key, bytes.fromhex(plan["salt"]))
+
+
+def _require_of(far: str | None, owner: Path) -> None:
+    """Raises UsageError when the folder is of a release at another address: its receipt and secrets would be replaced."""
+    path = owner / layout.STATE / layout.PLAN
+    there = _read_json(path).get("release") if path.exists() else far
+    if there != far:
+        raise UsageError(
+            f"{owner} belongs to the release at {there or owner.with_suffix('')}.",
+            "Run in another folder, or give the release another name.",
+        )
 
 
 def join_owner(out: Path, asked: dict[str, Any]) -> Owner:
@@ -169,8 +191,9 @@ def read_receipt(out: Path) -> tuple[dict[str, Any], Path]:
 def receipt_of(out: Path) -> tuple[dict[str, Any], Path]:
     """The receipt of a finished release and the state folder it lies in. Raises UsageError when there is none."""
     owner = layout.owner_folder(out)
-    waiting = owner / layout.UNFINISHED / layout.RECEIPT
-    if waiting.exists() and _read_json(waiting)["created"] == _read_json(out / layout.MANIFEST)["created"]:
+    waiting, sealed = owner / layout.UNFINISHED / layout.RECEIPT, out / layout.MANIFEST
+    there = waiting.exists() and sealed.exists()
+    if there and _read_json(waiting)["created"] == _read_json(sealed)["created"]:
         finished(owner)  # the machine stopped between the release's last step and this one
     path = owner / layout.STATE / layout.RECEIPT
     if not path.exists():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from dataclasses import dataclass
 
@@ -55,6 +56,13 @@ class Built:
     def without_opt_out(self) -> int:
         """Images whose container holds no XMP."""
         return sum(not row.opt_out for row in self.rows)
+
+    def digest(self) -> str:
+        """Changes when an image was made of another original, or came out otherwise."""
+        digest = hashlib.sha256()
+        for row in self.rows:
+            digest.update(f"{row}\n".encode("utf-8", "backslashreplace"))
+        return digest.hexdigest()
 
     def rms(self) -> float:
         """Root mean square of the change of pixel values over all images, each counted once, in grey levels."""

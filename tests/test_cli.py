@@ -181,6 +181,12 @@ def test_verify_needs_the_owner_folder(tree: Path, tmp_path: Path) -> None:
     assert done.exit_code == 2 and "owner folder" in done.stderr
 
 
+@pytest.mark.parametrize("words", ["push {} me/mine", "verify {}", "trace {} --model m.pt", "merge out {}"])
+def test_what_works_on_files_here_says_so_of_a_release_in_a_bucket(words: str) -> None:
+    done = run(*words.format("s3://bucket/out").split())
+    assert done.exit_code == 2 and "s3://bucket/out lies on remote storage. Bring a copy here" in done.stderr
+
+
 def test_the_documented_json_is_the_printed_json(tree: Path, tmp_path: Path) -> None:
     """Every field that docs/output.md names is there, and none is there that it does not name."""
     text = (Path(__file__).resolve().parents[1] / "docs" / "output.md").read_text(encoding="utf-8")

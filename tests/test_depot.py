@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import shutil
+import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import fsspec
 import pytest
 
 import unlearnable
-from release import build, layout
+from release import build, layout, marks, reading
+from release.engines import local, ray
+from release.formats import Shard
 from release.manifest import Manifest
+from release.rows import Built
 from unlearnable import Options
 from unlearnable.errors import IntegrityError, UsageError
 from unlearnable.keys import Key
+from unlearnable.remote import Place
 
 FAST = Options(preset="r16", verify="none", layout="parquet")
 
@@ -175,4 +181,52 @@ def test_what_cannot_be_done_there_is_said_before_any_work(tree: Path, bucket: s
         unlearnable.protect(str(tree), f"{bucket}/out", of(FAST, overwrite=True))
     with pytest.raises(UsageError, match="goes to the Hub by `push`"):
         unlearnable.protect(str(tree), "hf://datasets/owner/name", FAST)
+    with pytest.raises(UsageError, match="is a whole bucket"):
+        unlearnable.protect(str(tree), bucket, FAST)
+    assert not [path.name for path in Path().iterdir() if path.name != "out.owner"]
     assert there(f"{bucket}/out") == {"other.txt": b"mine"}
+
+
+def test_machines_of_a_cluster_need_not_share_the_staging_folder(
+    tree: Path, tmp_path: Path, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(work: build.Work, shards: Sequence[Shard]) -> Iterator[Shard]:
+        assert str(work.staging) not in ray._paths(work) and str(work.marks) in ray._paths(work)
+        assert str(work.staging) in ray._paths(dataclasses.replace(work, depot=None))
+        for shard in shards:
+            shutil.rmtree(work.staging)  # each is made on a machine that never had one
+            work.shard(shard)
+            yield shard
+
+    monkeypatch.setattr(local, "run", run)
+    unlearnable.protect(str(tree), f"{bucket}/out", FAST)
+    assert unlearnable.check(f"{bucket}/out")["ok"]
+
+
+def test_files_are_read_back_several_at_a_time_and_in_order(
+    tree: Path, bucket: str, key: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    met, real, heard = threading.Barrier(2), Place.fetch, list[bytes]()
+    monkeypatch.setattr("release.formats.folder.MAX_ROWS", 20)
+
+    def fetch(place: Place, file: Path) -> None:
+        met.wait(30)  # one alone would wait in vain
+        real(place, file)
+
+    def finish(work: build.Work, built: Built, *rest: object) -> None:
+        with monkeypatch.context() as now:
+            now.setattr(Place, "fetch", fetch)
+            heard.extend(reading.staged(work, built.rows))
+        assert [hashlib.sha256(body).hexdigest() for body in heard] == [
+            digest
+            for row in built.rows
+            for mark in sorted(work.marks.glob("*.json"))
+            for path, digest in marks.files(mark).items()
+            if path == row.path
+        ]
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("unlearnable.api.finish", finish)
+    with pytest.raises(KeyboardInterrupt):
+        unlearnable.protect(str(tree), f"{bucket}/out", of(FAST, layout="folder"))
+    assert len(heard) == 60

@@ -15,6 +15,7 @@ import unlearnable
 from release import layout
 from release.engines import local
 from unlearnable import Options, remote
+from unlearnable.errors import UsageError
 from unlearnable.keys import Key
 
 FAST = Options(preset="r16", verify="none", workers=2)
@@ -81,3 +82,15 @@ def test_parts_on_two_machines_and_a_source_in_the_bucket(
         )
     )
     assert one == other and len(one) == 30
+
+
+def test_a_misspelled_bucket_is_told_before_the_fit_and_not_made(
+    tmp_path: Path, bucket: str, asked: Options, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pictures = write_tree(tmp_path / "pictures", each=10)
+    monkeypatch.setattr("unlearnable.api.learn", lambda *given: pytest.fail("it was fitted"))
+    with pytest.raises(UsageError, match=r"nothing at s3://fotos,"):
+        unlearnable.protect(str(pictures), "s3://fotos/protected", asked)
+    with pytest.raises(UsageError, match=r"nothing at s3://fotos"):
+        (remote.locate("s3://fotos/protected") / "a").put(sorted(pictures.rglob("*.png"))[0])
+    assert [each["Name"] for each in s3_server.boto3.client("s3").list_buckets()["Buckets"]] == [bucket]

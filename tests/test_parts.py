@@ -203,12 +203,34 @@ def test_the_prompt_says_what_comes_next_and_refuses_what_only_a_whole_release_c
         (("--shard", "2/2"), "i from 0 to n - 1"),
         (("--shard", "0/2", "--fit-only"), "comes first"),
         (("--shard", "0/2", "--min-drop", "0.5"), "Give it to `merge`"),
-        (("--fit-only", "--push", "me/mine"), "a verified release"),
+        (("--fit-only", "--push", "me/mine"), "when `merge` has sealed it"),
+        (("--fit-only", "--dry-run"), "without --fit-only"),
         (("--fit-only", "--overwrite"), "no --overwrite"),
     ):
         refused = run("protect", tree, tmp_path / "new", "--preset", "r16", "--verify", "none", "-q", *given)
         assert refused.exit_code == 2 and said in refused.stderr, refused.stderr
     assert not layout.owner_folder(tmp_path / "new").exists()
+
+
+def test_what_parts_print_and_keep_is_what_the_documentation_names(tree: Path, tmp_path: Path) -> None:
+    text = (ROOT / "docs/output.md").read_text(encoding="utf-8")
+
+    def section(title: str) -> str:
+        return text.partition(f"## {title}\n")[2].partition("\n## ")[0]
+
+    def documented(title: str) -> set[str]:
+        cells = [line.split("|")[1] for line in section(title).splitlines() if line.startswith("| `")]
+        return {name.strip(" `") for cell in cells for name in cell.split(",")}
+
+    words = ("protect", tree, tmp_path / "out", "--preset", "r16", "--verify", "none", "-q", "--json")
+    for part in (("--fit-only",), ("--shard", "0/1")):
+        assert set(json.loads(run(*words, *part).stdout)) == documented(f"`protect {part[0]}`")
+    assert run("merge", tmp_path / "out", "-q").exit_code == 0
+    receipt, state = records.receipt_of(tmp_path / "out")
+    kept = {*receipt, *json.loads((state / layout.FITTED).read_text(encoding="utf-8"))} - {"schema_version"}
+    assert not [
+        name for name in kept if f"`{name}`" not in section("The owner folder").replace("{", "`").replace(", ", "`, `")
+    ]
 
 
 def test_the_manifest_says_what_a_crafted_method_was_fitted_on(tree: Path, tmp_path: Path) -> None:

@@ -116,6 +116,15 @@ def test_the_command_prints_one_document_or_plain_words(tree: Path, tmp_path: Pa
         assert line in plain.stdout
 
 
+def test_a_dry_run_for_a_bucket_names_it_and_says_nothing_of_the_disk(tree: Path) -> None:
+    words = ["protect", str(tree), "memory://bucket/out", "--preset", "r16", "--verify", "none", "--dry-run", "-q"]
+    document = json.loads(CliRunner().invoke(cli, [*words, "--json"]).stdout)
+    assert document["release"] == "memory://bucket/out" and document["disk"] is None
+    assert document["owner"].endswith("/out.owner")
+    plain = CliRunner().invoke(cli, words).stdout
+    assert "Release: memory://bucket/out" in plain and "that are free" not in plain
+
+
 # --- preview ---
 
 

@@ -76,34 +76,49 @@ def protect(source: str, out: str | Path, options: Options | None = None, *, tel
 
 
 def merge(
-    out: str | Path, copies: Sequence[str | Path] = (), *, source: str | None = None, tell: Tell = silent
+    out: str | Path,
+    copies: Sequence[str | Path] = (),
+    *,
+    source: str | None = None,
+    min_drop: float | None = None,
+    tell: Tell = silent,
 ) -> dict[str, Any]:
     """Verifies and seals a release whose shards several runs made; returns the document of `protect --json`.
 
-    copies: of `out`, from machines that share no disk with this one. Everything else is as `--fit-only` was asked.
-    Raises UsageError when shards are missing, IntegrityError when copies differ or were made with another fit.
+    copies: of `out`, from machines that share no disk with this one. source: where the same originals lie now. Everything
+    else is as `--fit-only` was asked. Raises UsageError when shards are missing, IntegrityError when copies differ or were
+    made with another fit.
     """
     out, address = api_parts.place(out, Options())
+    if address and copies:
+        raise UsageError(f"{address} has no copies: every machine puts its shards there.", "Leave them out.")
     parts.gather(out, [layout.absolute(copy) for copy in copies], tell)
     plan = records.unfinished(out)
-    options = replace(Options.restored(plan["given"]), fit_only=False)
-    return _protect(source or plan["source"], out, address, options, tell, whole=True)
+    source, options = api_parts.again(plan, source)
+    options = options if min_drop is None else replace(options, min_drop=min_drop)
+    return _protect(source, out, address, options, tell, plan)
 
 
 def _protect(
-    source: str, out: Path, address: str | None, options: Options, tell: Tell, whole: bool = False
+    source: str, out: Path, address: str | None, options: Options, tell: Tell, plan: dict[str, Any] | None = None
 ) -> dict[str, Any]:
-    """address: of a release on remote storage, where `out` is but the owner folder's neighbour; whole: all shards must be
-    there already."""
+    """address: of a release on remote storage, where `out` is but the owner folder's neighbour; plan: of a run that is
+    merged, all of whose shards must be there already."""
     clock = Clock()
-    refuse(source, out, options)
+    refuse(source, out, options, address)
     images, settings = opened(source, out, options)
-    asked = api_parts.asked(source, images, options, address)
+    asked = api_parts.asked(source, images, options, address, plan)
     before = growth.reopen(out, asked["options"]) if options.grow else None
-    owner = records.open_owner(out, asked, options.key, options.overwrite or options.grow, tell)
+    begins_anew = options.overwrite or options.grow
+    owner = records.open_owner(out, asked, options.key, begins_anew, tell, again=plan is not None)
+    depot = api_parts.depot_at(address, owner)
+    if depot:
+        if not options.fit_only and (document := api_parts.moved(depot, out, owner, clock)):
+            return document
+        depot.require_room()
     if options.fit_only:
         distributed.shared(lambda: owner.key)
-    begun = {"command": ["protect", source, str(out), *options.words()], "versions": records.versions()}
+    begun = {"command": ["protect", source, address or str(out), *options.words()], "versions": records.versions()}
     with journal.keep(owner.owner / layout.LOG, tell, **begun) as log:
         tell = log.tell
         fitted, kept = owner.state / layout.FIT, before.hand_over(owner.state) if before else None
@@ -116,21 +131,24 @@ def _protect(
         with distributed.apart():  # what marks need is trained here alone
             crafter, commitment = traceable(crafter, learned, options, out, owner, before, tell)
         clock.lap("learn")
-        work = api_parts.work(images, crafter, settings, out, owner, options, address, kept)
+        work = api_parts.work(images, crafter, settings, out, owner, options, depot, kept)
         if options.fit_only:
             return api_parts.fitted(work, crafter, owner, address or str(out), clock)
-        if whole:
+        if plan:
             parts.require_whole(work)
         built = written(work, options, tell)
         clock.lap("write")
         log.skipped(built.skipped)
         verification = owner.read_json(layout.VERIFICATION)
+        if verification is not None and owner.read_json(layout.VERIFIED_ROWS) != built.digest():
+            verification = None  # shards were made anew after it
         if verification is None and learned is not None and options.verify != "none":
             seen = evidence_of(partial(reading.staged, work), settings, options, crafter, learned, built, tell)
             verification = prove.prove(seen, options, learned, Cells(owner.state / layout.CELLS), tell)
             owner.write_json(layout.VERIFICATION, verification)
+            owner.write_json(layout.VERIFIED_ROWS, built.digest())
         clock.lap("verify")
-        told = telling(source, out, options, crafter, learned, owner, verification, clock.laps)
+        told = telling(source, address or str(out), options, crafter, learned, owner, verification, clock.laps)
         told = replace(told, trace_commitment=commitment)
         tell("writing reports and seal", 0, 0)
         counts = finish(work, built, out, owner, told, tell)
@@ -150,14 +168,15 @@ def _protect(
 def plan_run(source: str, out: str | Path, options: Options | None = None, *, tell: Tell = silent) -> dict[str, Any]:
     """What `protect` would find, take and need, the document of `protect --dry-run --json`, or what it would refuse."""
     options = options or Options()
-    out, _ = api_parts.place(out, options)
-    refuse(source, out, options)
+    out, address = api_parts.place(out, options)
+    refuse(source, out, options, address)
     images, settings = opened(source, out, options)
     key = Key.load(options.key) if options.key else Key.new()
     tried = rehearsal.forecast(images, options, key, tell)
     probes, missed = forecast.probe(images, forecast.chosen(images), tried.crafter, settings, tried.crafter.apart)
     known = (tried.method, tried.seconds, tried.exact, options.verify != "none")
-    return forecast.document(images, out, settings, probes, missed, *known)
+    document = forecast.document(images, out, settings, probes, missed, *known)
+    return document | {"release": address, "disk": None} if address else document
 
 
 def preview(
@@ -184,8 +203,8 @@ def check(release: str | Path, public_key: Path | None = None, source: str | Non
     return with_source(root, source, public_key) if source else check_release(root, public_key).to_json()
 
 
-def refuse(source: str, out: Path, options: Options) -> None:
-    """Everything that can be refused before any work is. Raises UsageError."""
+def refuse(source: str, out: Path, options: Options, address: str | None = None) -> None:
+    """Everything that can be refused before any work is. address: as of `_protect`. Raises UsageError."""
     pick(options.device)
     params.check_method(options.method, options.preset, options.set)
     if options.verify != "none":
@@ -193,7 +212,8 @@ def refuse(source: str, out: Path, options: Options) -> None:
     if options.layout != "auto":
         formats.load(options.layout)
     engines.load(options.engine)
-    require_apart(source, out)
-    require_replaceable(out, options.overwrite or options.grow)
+    require_apart(source, out, address)
+    if not address:
+        require_replaceable(out, options.overwrite or options.grow)
     if not out.resolve().parent.is_dir():
         raise UsageError(f"The folder {out.parent} does not exist.", "Make it first.")

@@ -113,7 +113,7 @@ def evidence_of(
 
 def telling(
     source: str,
-    out: Path,
+    out: str,
     options: Options,
     crafter: Crafter,
     learned: Study | None,
@@ -127,12 +127,12 @@ def telling(
     # a later `verify` may be called from another folder
     labels = options.labels if options.labels in ("auto", "folders", "none") else str(layout.absolute(options.labels))
     return Told(
-        name=options.name or out.name,
+        name=options.name or Path(out).name,
         verification=verification,
         private={
             **named,
             "surrogate": method.shown_surrogate(),
-            "command": shlex.join(["unlearnable", "protect", source, str(out), *options.words()]),
+            "command": shlex.join(["unlearnable", "protect", source, out, *options.words()]),
             "auto": chosen["evidence"],
             "timings": laps,
         },

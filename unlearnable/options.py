@@ -17,6 +17,7 @@ _CHOICES = {
 }
 _PROTOCOLS = ("quick", "paper", "none")  # of verify; or a TOML file
 _FILES = ("weights", "key")
+_LABELS = ("auto", "folders", "none")  # or a CSV file
 # options that touch neither bytes nor figures: a rerun with others of these is still the same job
 _OUTSIDE = ("overwrite", "workers", "min_drop", "force", "grow", "engine", "address", "shard", "fit_only")
 
@@ -136,7 +137,10 @@ class Options:
         if not self.streaming:  # it decides where files are cut; older jobs have none
             del given["streaming"]
         if self.verify not in _PROTOCOLS:  # what the file says decides, wherever it lies
-            given["verify"] = Path(self.verify).expanduser().read_text(encoding="utf-8")
+            try:
+                given["verify"] = Path(self.verify).expanduser().read_text(encoding="utf-8")
+            except OSError as why:
+                raise UsageError(f"{self.verify} cannot be read ({why.strerror}).", "Name a protocol's file.") from why
         return {name: str(value) if isinstance(value, Path) else value for name, value in given.items()}
 
     def given(self) -> dict[str, Any]:
@@ -144,11 +148,19 @@ class Options:
         return {name: str(value) if isinstance(value, Path) else value for name, value in vars(self).items()}
 
     @staticmethod
-    def restored(given: Mapping[str, Any]) -> Options:
-        """The options that `given` spelled, after a way through JSON. Those of another version are left at their defaults."""
+    def restored(given: Mapping[str, Any], folder: Path = Path()) -> Options:
+        """The options that `given` spelled, after a way through JSON. Those of another version are left at their defaults.
+
+        folder: where it was asked, and relative paths in it start.
+        """
         known = {each.name for each in fields(Options)} & given.keys()
         values: dict[str, Any] = {name: tuple(of) if isinstance(of := given[name], list) else of for name in known}
-        return Options(**values | {name: Path(given[name]) for name in _FILES if given.get(name)})
+        values |= {name: folder / Path(given[name]).expanduser() for name in _FILES if given.get(name)}
+        if given.get("labels", "auto") not in _LABELS:
+            values["labels"] = str(folder / Path(given["labels"]).expanduser())
+        if given.get("verify", "none") not in _PROTOCOLS:
+            values["verify"] = str(folder / Path(given["verify"]).expanduser())
+        return Options(**values)
 
     def proving(self, source: str | None, diagnose: bool) -> list[str]:
         """Command-line words of a `verify` with these options."""
@@ -167,6 +179,8 @@ class Options:
                 words += [part for key, item in value.items() for part in (flag, f"{key}={item}")]
             elif isinstance(value, bool):
                 words += [flag if value else flag.replace("--", "--no-", 1)]
+            elif name == "shard":
+                words += [flag, f"{value[0]}/{value[1]}"]
             elif isinstance(value, tuple):
                 words += [part for item in value for part in (flag, str(item))]
             else:

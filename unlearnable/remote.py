@@ -32,6 +32,7 @@ _ADDRESS = re.compile(r"(?P<protocol>[a-z][a-z0-9+.-]*)://(?P<path>.*)", re.DOTA
 _PASSWORD = re.compile(r"://[^/@]*:[^/@]*@|[?&][\w-]*(?:sig|signature|token|key|credential)[\w-]*=", re.IGNORECASE)
 _HERE = ("file", "local")
 _PAGES = ("http", "https")
+BUCKETS = ("s3", "s3a", "gs", "gcs", "az", "abfs", "oss")
 _COMMIT = re.compile(r"@[0-9a-f]{40}(?:/|$)")
 _VERSIONS = ("ETag", "etag", "xet_hash", "blob_id", "generation", "mtime", "LastModified", "modified", "created")
 _WAYS = {
@@ -105,8 +106,7 @@ class Place:
         with self._failures():
             found = [_entry(info, path) for info in files.ls(path, detail=True)]
         # an empty object whose name ends in a slash stands for the folder itself
-        kept = [entry for entry in found if entry.name or entry.folder or entry.size]
-        return sorted(kept, key=lambda entry: (entry.name, entry.folder))
+        return sorted((e for e in found if e.name or e.folder or e.size), key=lambda entry: (entry.name, entry.folder))
 
     def look(self) -> Entry:
         """What it is, now."""
@@ -141,7 +141,7 @@ class Place:
         """Puts a copy of a file of this machine there. Raises HubError when what arrives is not as long."""
         files, path = self._at()
         with self._failures("written"):
-            files.makedirs(path.rpartition("/")[0], exist_ok=True)
+            self._make_folder(files, path)
             files.put_file(str(file), path)
             arrived = int(files.info(path)["size"])
         if arrived != file.stat().st_size:
@@ -160,7 +160,7 @@ class Place:
         files, path = self._at()
         there = to._at()[1]
         with self._failures("written"):
-            files.makedirs(there.rpartition("/")[0], exist_ok=True)
+            self._make_folder(files, there)
             files.cp_file(path, there)
 
     def remove(self) -> None:
@@ -168,6 +168,10 @@ class Place:
         files, path = self._at()
         with self._failures("written"), suppress(FileNotFoundError):
             files.rm_file(path)
+
+    def _make_folder(self, files: Any, path: str) -> None:
+        if self.protocol not in BUCKETS:  # there are no folders in one, and a misspelled one would be made
+            files.makedirs(path.rpartition("/")[0], exist_ok=True)
 
     def _pinned(self) -> Place:
         self.look()  # so that what is not there is told by the name that the owner knows

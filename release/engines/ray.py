@@ -235,7 +235,8 @@ def _paths(work: Work) -> tuple[str, ...]:
     """What must be there on every machine; a source that is no path (a Hub repository) need not."""
     source = Path(work.source.spec).expanduser()
     there = [source] if source.exists() else []
-    return tuple(map(str, (work.staging, work.marks, *there)))
+    staging = () if work.depot else (work.staging,)  # a machine's own, where shards go from there to a depot
+    return tuple(map(str, (*staging, work.marks, *there)))
 
 
 _known: dict[str, Work] = {}  # by the name of what was sent: unpacked once a worker and not once a shard

@@ -35,7 +35,16 @@ class _Place(click.ParamType[Path | str]):
         return value if is_address(str(value)) else Path(value)
 
 
-place = _Place()
+class _Here(click.Path):
+    """A path on this machine: an address is refused as such, and not as a folder that is missing."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if is_address(str(value)):
+            self.fail(f"{value} lies on remote storage. Bring a copy here, beside its owner folder.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+place, here = _Place(), _Here(path_type=Path)
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout, errors included.")
 quiet = together(
     click.option("-q", "--quiet", is_flag=True, help="No progress on stderr: --progress none."),

@@ -12,7 +12,7 @@ from unlearnable.commands import _shell, _switches
 
 @click.command()
 @click.argument("out", type=_switches.place)
-@click.argument("copies", nargs=-1, type=click.Path(path_type=Path))
+@click.argument("copies", nargs=-1, type=_switches.here)
 @click.option("--source", metavar="SOURCE", help="Where the originals are.  [default: as --fit-only was told]")
 @click.option("--min-drop", type=float, metavar="SHARE", help="Exit with 4 if the relative drop may be below this.")
 @_switches.as_json
@@ -33,6 +33,6 @@ def command(out: Path | str, as_json: bool, quiet: bool, min_drop: float | None,
     from unlearnable import api
 
     with _shell.progress(quiet) as tell:
-        document = api.merge(out, tell=tell, **options)
+        document = api.merge(out, min_drop=min_drop, tell=tell, **options)
     _shell.show_release(document, as_json)
     return api.exit_code(document, min_drop)

@@ -36,7 +36,11 @@ from unlearnable.errors import BELOW_MIN_DROP, UnlearnableError, UsageError
 @click.option("--size", type=int, help="Side at which patterns are made.  [default: the images', 224 for photos]")
 @_switches.reading
 @_switches.making
-@click.option("--key", type=click.Path(path_type=Path), help="A key file to use.  [default: a new one in OUT.owner]")
+@click.option(
+    "--key",
+    type=click.Path(path_type=Path),
+    help="A key file to use.  [default: the archive's own, from your root secret]",
+)
 @click.option(
     "--verify",
     metavar="quick|paper|FILE.toml|none",
@@ -119,10 +123,10 @@ def command(
             registry.require_network(network)
     if repo and isinstance(out, str):
         raise UsageError(f"--push takes a release on this machine, and {out} is not.", "Name a folder for OUT.")
-    if repo:
-        _before_push(repo, options)
     if options["shard"] or options["fit_only"]:
         _only_a_part(repo, dry_run, options)
+    if repo:
+        _before_push(repo, options)
     from unlearnable import api
 
     asked = api.Options(set=chosen, **options)
@@ -154,9 +158,13 @@ def _part(given: str) -> tuple[int, int]:
 
 def _only_a_part(repo: str | None, dry_run: bool, options: dict[str, Any]) -> None:
     """Refuses what only a whole release can do."""
-    for name, there in (("--push", repo), ("--min-drop", options["min_drop"] is not None), ("--dry-run", dry_run)):
+    for name, there, way in (
+        ("--push", repo, "Push it when `merge` has sealed it."),
+        ("--min-drop", options["min_drop"] is not None, "Give it to `merge`."),
+        ("--dry-run", dry_run, "Ask before, without --fit-only and --shard."),
+    ):
         if there:
-            raise UsageError(f"{name} is about a whole release, and this makes a part of one.", "Give it to `merge`.")
+            raise UsageError(f"{name} is about a whole release, and this makes a part of one.", way)
 
 
 def _before_push(repo: str, options: dict[str, Any]) -> None:

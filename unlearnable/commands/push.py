@@ -11,7 +11,7 @@ from unlearnable.commands import _shell, _switches
 
 
 @click.command()
-@click.argument("release", type=click.Path(path_type=Path))
+@click.argument("release", type=_switches.here)
 @click.argument("repo", metavar="OWNER/NAME")
 @click.option("--public", is_flag=True, help="Let everybody find it. Needs --yes.")
 @click.option("--yes", is_flag=True, help="I know that copies of public files cannot be called back.")

@@ -12,7 +12,7 @@ from unlearnable.errors import UsageError
 
 
 @click.command()
-@click.argument("release", type=click.Path(path_type=Path))
+@click.argument("release", type=_switches.here)
 @click.option(
     "--model",
     metavar="MODEL",

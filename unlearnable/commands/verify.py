@@ -11,7 +11,7 @@ from unlearnable.commands import _shell, _switches
 
 
 @click.command()
-@click.argument("release", type=click.Path(path_type=Path))
+@click.argument("release", type=_switches.here)
 @click.option("--source", metavar="SOURCE", help="Where the originals are now.  [default: as recorded]")
 @click.option(
     "--protocol",
