@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 _BATCH = 4096  # files queued at a time, so that memory stays flat on a tree of millions
@@ -75,9 +76,21 @@ def digests(root: Path, paths: Sequence[str], *, durable: bool = False) -> Itera
     # hashlib and the file system release the interpreter, so threads are enough; more of them than cores hide the disk.
     with ThreadPoolExecutor(min(16, 2 * (os.cpu_count() or 1))) as pool:
         for start in range(0, len(paths), _BATCH):
-            tasks = [paths[at : at + _TASK] for at in range(start, min(start + _BATCH, len(paths)), _TASK)]
-            for named, found in zip(tasks, pool.map(some, tasks), strict=True):
+            batch = paths[start : start + _BATCH]
+            # of small files, threads spend more on waiting for the interpreter than the hashing takes
+            over = map if _are_small(above, batch) else pool.map
+            tasks = [batch[at : at + _TASK] for at in range(0, len(batch), _TASK)]
+            for named, found in zip(tasks, over(some, tasks), strict=True):
                 yield from zip(named, found, strict=True)
+
+
+def _are_small(above: str, paths: Sequence[str]) -> bool:
+    """Whether these files are small, judged by sixteen of them."""
+    sizes = []
+    for path in paths[:: len(paths) // 16 + 1]:
+        with suppress(OSError):
+            sizes.append(os.lstat(above + path).st_size)
+    return sum(sizes) <= _SMALL * len(sizes)
 
 
 def walk(root: Path, ignore: Sequence[str] = ()) -> dict[str, str]:
