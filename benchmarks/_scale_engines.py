@@ -90,7 +90,8 @@ def compared(times: dict[str, list[dict[str, float]]], images: int) -> dict[str,
             }
         if who in GOALS and "overhead" in told:
             told["goal"] = GOALS[who]
-            told["met"] = {clock: told["overhead"][clock]["median"] <= GOALS[who] for clock in ("wall", "processor")}
+            like = told.get("among_two", told["overhead"])  # as many bare loops as there are workers
+            told["met"] = {clock: like[clock]["median"] <= GOALS[who] for clock in ("wall", "processor")}
         found[way] = told
     return found
 
