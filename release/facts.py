@@ -11,7 +11,7 @@ from unlearnable.budget import NO_BOUND, VISIBLE_ABOVE, check_levels
 from unlearnable.errors import IntegrityError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)  # there may be millions
 class Measured:
     """What was measured on one data file against its originals.
 

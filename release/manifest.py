@@ -8,11 +8,12 @@ are read and checked for ever, by a schema of their own, and written again as th
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from functools import cache
 from itertools import pairwise
@@ -37,7 +38,7 @@ _PROTOCOL = (
 _ARM = ("peak", "selected", "final", "epochs_to_half_loss", "curves", "all_classes")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)  # there may be millions
 class FileEntry:
     """One file of a release.
 
@@ -95,8 +96,9 @@ class Manifest:
 
     def to_bytes(self) -> bytes:
         """Canonical JSON. Raises IntegrityError for what JSON or the schema cannot hold, such as NaN."""
-        document = asdict(self)
-        document["files"] = list(document["files"])
+        document = asdict(replace(self, files=()))
+        named = [each.name for each in fields(FileEntry)]
+        document["files"] = [{name: getattr(entry, name) for name in named} for entry in self.files]
         if self.schema_version == 1:
             del document["quality"]
         for name in ("trace_commitment", "fit"):
@@ -104,8 +106,12 @@ class Manifest:
                 del document[name]
         _enforce(document)
         try:
-            text = json.dumps(document, sort_keys=True, ensure_ascii=False, allow_nan=False, indent=1)
-            return (text + "\n").encode("utf-8")
+            # as `dumps` would write it, which would hold every piece of the text at once
+            pieces = json.JSONEncoder(sort_keys=True, ensure_ascii=False, allow_nan=False, indent=1).iterencode(document)
+            written = io.StringIO()
+            written.writelines(pieces)
+            written.write("\n")
+            return written.getvalue().encode("utf-8")
         except (ValueError, TypeError) as why:
             raise IntegrityError(f"{layout.MANIFEST} cannot be written: {why}.") from why
 

@@ -25,7 +25,7 @@ State: TypeAlias = dict[
 ]  # what a poison's `fit` found: tensors, numbers, strings, nested dicts and lists of them
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)  # there may be millions
 class Record:
     """One image of a source.
 
