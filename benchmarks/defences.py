@@ -38,17 +38,18 @@ WHY = """## Where the miniature differs, and why
 
 Written on 2026-11-21 with the columns up to cutout; one seed, so differences of a few points mean nothing.
 
-- **What agrees.** Grayscale undoes blocks of colour (R16, R4) and LSP, and not P250; JPEG-10 undoes LSP, AR and SU; bit depth 2 helps
-  the scraper little against any; cutout and cutmix do not help.
-- **Levels are nearer to each other** than published. A tiny network on 10,000 images reaches 68 % where the paper's reaches 95 %, and
-  learns some of the pictures before or beside the perturbation (LSP 45 % against 13 %, AR 38 % at its best and 17 % at its end).
-- **SU under grayscale** keeps nearly all of its strength here (31 %; published 92 %). Our noise was made with a small network
-  and in few rounds, and no channel of it stands out; whether the authors' is coloured because of ResNet-18 or of their loader, which
-  drops negative noise, was not tried. Not understood.
-- **JPEG-10 restores P250 less** (56 % of a clean 64 %; published 84 % of 85 %): its steps are `reduced`, and the images are JPEG
-  copies already. CU keeps 48 %; there is no published figure for it.
-- **AR under grayscale** is restored to 54 % (published 35 %): its processes differ by channel, and the mean of three is weaker; the
-  published network had twenty times as many epochs to find what is left.
+- **What agrees.** Grayscale undoes blocks of colour (R16, R4) and LSP, and not P250; JPEG-10 undoes LSP, AR and SU;
+  bit depth 2 helps the scraper little against any; cutout and cutmix do not help.
+- **Levels are nearer to each other** than published. A tiny network on 10,000 images reaches 68 % where the paper's
+  reaches 95 %, and learns some of the pictures before or beside the perturbation (LSP 45 % against 13 %, AR 38 % at
+  its best and 17 % at its end).
+- **SU under grayscale** keeps nearly all of its strength here (31 %; published 92 %). Our noise was made with a small
+  network and in few rounds; whether ResNet-18 or the authors' loader, which drops negative noise, makes theirs more
+  coloured was not tried. Not understood.
+- **JPEG-10 restores P250 less** (56 % of a clean 64 %; published 84 % of 85 %): its steps are `reduced`, and the
+  images are JPEG copies already. CU keeps 48 %; there is no published figure for it.
+- **AR under grayscale** is restored to 54 % (published 35 %): its processes differ by channel, and the mean of three
+  is weaker; the published network had twenty times as many epochs to find what is left.
 """
 
 
