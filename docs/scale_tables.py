@@ -62,7 +62,9 @@ ROWS = (
 def engines() -> str:
     """A row for every way to do the same shards."""
     told = measured("engines")
-    rows = ["| way | pictures a second | more than as many bare loops, clock | processor | than one bare loop, clock | start |\n"]
+    rows = [
+        "| way | pictures a second | more than as many bare loops, clock | processor | than one bare loop, clock | start |\n"
+    ]
     rows.append("|---|---|---|---|---|---|\n")
     for name, one in told["ways"].items():
         like = one.get("among_two", one.get("overhead"))

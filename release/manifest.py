@@ -107,7 +107,9 @@ class Manifest:
         _enforce(document)
         try:
             # as `dumps` would write it, which would hold every piece of the text at once
-            pieces = json.JSONEncoder(sort_keys=True, ensure_ascii=False, allow_nan=False, indent=1).iterencode(document)
+            pieces = json.JSONEncoder(sort_keys=True, ensure_ascii=False, allow_nan=False, indent=1).iterencode(
+                document
+            )
             written = io.StringIO()
             written.writelines(pieces)
             written.write("\n")
