@@ -68,7 +68,7 @@ def test_a_dry_run_states_the_plan_and_trains_nothing(
     expected = found["plan"]
     assert expected["trainings"] == 2 * (3 + 2) and expected["epochs"] == 2 * (3 + 2 * 5) and expected["kept"] == 3
     assert set(expected["seconds_per_epoch"]) == {"tiny", "linear"} and expected["seconds"] >= 0
-    (said,) = [what for what, _, _ in told if what.startswith("plan: ")]
+    (said,) = [what for what, *_ in told if what.startswith("plan: ")]
     assert "10 trainings" in said and "tiny, linear" in said and "3 of them kept" in said and "about" in said
     assert not list((layout.owner_folder(out) / layout.STATE).glob("**/*.partial"))
 

@@ -65,7 +65,7 @@ class RangeRows(ParquetRows):
 
     def _open(self, number: int, footer: Any = None) -> Any:
         file = self._files[number]
-        return opened(file, RangeFile(file, self._seen[number][0]), footer, pre_buffer=True)
+        return opened(file, RangeFile(file, self._seen[number][0]), footer)
 
 
 class RangeFile(io.RawIOBase):
