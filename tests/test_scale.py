@@ -94,7 +94,7 @@ def test_pictures_are_the_same_every_time_and_no_two_alike(tmp_path: Path) -> No
     ("words", "there"),
     [
         (["engines", "--rounds", "1", "--images", "300", "--ways", "bare 1", "local 2", "shard 2"], "ways"),
-        (["forecast", "--images", "60", "--times", "3"], "forecasts"),
+        (["forecast", "--images", "200", "--times", "2"], "forecasts"),
         (["manifest", "--entries", "2000"], "done_marks"),
     ],
     ids=lambda given: given[0] if isinstance(given, list) else "",
