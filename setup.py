@@ -40,7 +40,7 @@ setup(
         "torchvision>=0.26",
     ],
     extras_require={
-        "dev": ["hypothesis", "moto[server]", "mypy", "pytest", "ray", "ruff", "s3fs"],
+        "dev": ["hypothesis", "mlcroissant", "moto[server]", "mypy", "pytest", "ray", "ruff", "s3fs"],
         "docs": ["mkdocs-material>=9.7"],
         "dp": ["opacus>=1.6"],
         "gs": ["gcsfs"],
