@@ -17,13 +17,15 @@ import struct
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from unlearnable.errors import UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 _BYTES = 32
 _WORDS = struct.Struct(">QQ")
@@ -66,6 +68,8 @@ class Key:
 
     def rng(self, *labels: str | int) -> np.random.Generator:
         """A generator for one purpose, such as rng("regions", "cat"). Labels are length-prefixed: no two lists collide."""
+        import numpy as np  # here, because checking a signature needs this module's files and no generator
+
         digest = hmac.digest(self.secret, b"".join(map(_part, labels)), "sha256")
         return np.random.Generator(np.random.Philox(key=int.from_bytes(digest[:16], "big")))
 
@@ -74,6 +78,8 @@ class Key:
 
         It is one generator with a new key each time: draw from it before the next is asked for.
         """
+        import numpy as np
+
         prefix = b"".join(map(_part, labels))
         philox = np.random.Philox(key=0)
         generator = np.random.Generator(philox)
