@@ -2,7 +2,8 @@
 
 Every machine must have the same version of `unlearnable`, and see the source, the release's staging folder (unless shards go
 from there to a depot) and its owner folder at the same paths as this one does (a shared disk); a worker that does not says so,
-and the run stops. The work is sent once, and with it the owner's key: it lies in the memory of the cluster, so use one whose users you trust.
+and the run stops. The work is sent once, and with it the owner's key: it lies in the memory of the cluster, so use one whose
+users you trust.
 
 Where things go wrong: a task whose worker or machine died is repeated by Ray itself; one that died twice is done with care,
 without the images that kill (`_pills`). Slow ones keep nobody waiting but the end of the run. Closed forms take one CPU a task
