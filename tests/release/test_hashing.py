@@ -51,6 +51,8 @@ def test_where_the_one_request_cannot_be_made_every_file_has_its_own(
         hashing.settle(tmp_path, names)
 
 
-def test_the_real_request_answers(tmp_path: Path, names: list[str]) -> None:
+def test_the_real_request_answers(tmp_path: Path, names: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    one_by_one: list[int] = []
+    monkeypatch.setattr(os, "fsync", one_by_one.append)
     hashing.settle(tmp_path, names)
-    hashing.settle(tmp_path, [])
+    assert len(one_by_one) == (0 if hashing._syncfs is not None else len(names))
