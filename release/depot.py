@@ -22,7 +22,7 @@ from typing import TypeVar
 
 from cryptography.fernet import Fernet, InvalidToken
 
-from release import layout, marks
+from release import hashing, layout, marks
 from release.formats import inside
 from release.manifest import Manifest
 from release.tree import Tree
@@ -100,7 +100,7 @@ class Depot:
         here.parent.mkdir(parents=True, exist_ok=True)
         try:
             (self.staging / path).fetch(here)
-            if marks.digest(here) != digest:
+            if hashing.sha256(here) != digest:
                 raise IntegrityError(
                     f"{self.staging / path} is not what was uploaded.", "Remove it, and repeat the run."
                 )

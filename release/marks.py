@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -30,7 +29,7 @@ def write(
 
     stamp: of the originals; fit: digest of what the perturbations were made with.
     """
-    files = {path: digest(staging / path) for path in {row.path for row in rows} | {*passed}}
+    files = {path: hashing.sha256(staging / path) for path in {row.path for row in rows} | {*passed}}
     hashing.settle(staging, list(files))
     body = {"files": files, "rows": [asdict(row) for row in rows], "skipped": [asdict(item) for item in skipped]}
     body |= {"sizes": {path: (staging / path).stat().st_size for path in files}}
@@ -58,7 +57,9 @@ def is_done(mark: Path, stamp: str, fit: str) -> bool:
 
 def holds(mark: Path, staging: Path) -> bool:
     """Whether a finished shard's files are still what they were: a machine that lost power may have lost them."""
-    return all((staging / path).is_file() and digest(staging / path) == was for path, was in files(mark).items())
+    return all(
+        (staging / path).is_file() and hashing.sha256(staging / path) == was for path, was in files(mark).items()
+    )
 
 
 def lies(mark: Path, staging: Path) -> bool:
@@ -125,11 +126,3 @@ def _body(mark: Path) -> dict[str, Any]:
 
 def _damaged(mark: Path, why: object) -> IntegrityError:
     return IntegrityError(f"{mark} is damaged ({why}).", "Remove it: its shard will be written again.")
-
-
-def digest(path: Path, durable: bool = False) -> str:
-    """SHA-256 of a file's bytes; with `durable` they are on the disk when it is known."""
-    with path.open("rb") as file:
-        if durable:
-            os.fsync(file.fileno())
-        return hashlib.file_digest(file, "sha256").hexdigest()

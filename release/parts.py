@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from release import formats, layout, marks, records
+from release import formats, hashing, layout, marks, records
 from release.build import Work
 from release.formats import inside
 from unlearnable.errors import IntegrityError, UsageError, disk_error
@@ -58,7 +58,7 @@ def _gather(out: Path, copy: Path) -> None:
             target = inside(staging, path)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(inside(staged, path), target)
-            if marks.digest(target, durable=True) != digest:
+            if hashing.sha256(target, durable=True) != digest:
                 raise IntegrityError(f"{staged / path} is not what {mark} says.", "Do its part again there.")
         partial = mine.with_suffix(".partial")
         shutil.copyfile(mark, partial)
