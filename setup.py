@@ -40,12 +40,17 @@ setup(
         "torchvision>=0.26",
     ],
     extras_require={
-        "dev": ["hypothesis", "mlcroissant", "moto[server]", "mypy", "pytest", "ray", "ruff", "s3fs"],
+        "dev": [
+            *("hypothesis", "mlcroissant", "moto[server]", "mypy", "onnxruntime", "onnxscript", "pytest", "ray"),
+            *("ruff", "s3fs", "timm>=1.0.16"),
+        ],
         "docs": ["mkdocs-material>=9.7"],
         "dp": ["opacus>=1.6"],
         "gs": ["gcsfs"],
         "heif": ["pillow-heif>=1.1"],
+        "onnx": ["onnxruntime"],
         "ray": ["ray>=2.50"],
         "s3": ["s3fs"],
+        "timm": ["timm>=1.0.16"],
     },
 )

@@ -7,8 +7,11 @@ a shard that two copies hold must be the same in both.
 
 from __future__ import annotations
 
+import fcntl
+import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from release import formats, hashing, layout, marks, records
@@ -16,6 +19,36 @@ from release.build import Work
 from release.formats import inside
 from unlearnable.errors import IntegrityError, UsageError, disk_error
 from unlearnable.types import Tell
+
+
+@contextmanager
+def alone(out: Path) -> Iterator[None]:
+    """Keeps other merges of `out` away for as long as the block lasts. Raises UsageError when one is under way.
+
+    Those of this machine, and of others where they share the owner folder and its file system has locks. Copies of the owner
+    folder know nothing of each other.
+    """
+    records.unfinished(out)
+    owner = layout.owner_folder(out)
+    key = owner / layout.KEY  # never replaced, and shared disks lock only what can be written
+    written = os.access(key, os.W_OK)
+    descriptor = os.open(key if written else owner, os.O_RDWR if written else os.O_RDONLY)
+    try:
+        if _is_locked(descriptor):
+            hint = "Wait for it. Should it fail, repeat this command."
+            raise UsageError(f"{out} is being merged by another run.", hint)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _is_locked(descriptor: int) -> bool:
+    """Locks a file, unless somebody else has it locked; where there are no locks, nobody has."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as why:
+        return isinstance(why, BlockingIOError)
+    return False
 
 
 def gather(out: Path, copies: Sequence[Path], tell: Tell) -> None:

@@ -177,6 +177,8 @@ def test_what_cannot_be_done_there_is_said_before_any_work(tree: Path, bucket: s
     fsspec.filesystem("memory").pipe_file(f"{bucket}/out/other.txt", b"mine")
     with pytest.raises(UsageError, match="is not empty"):
         unlearnable.protect(str(tree), f"{bucket}/out", FAST)
+    with pytest.raises(UsageError, match="is not empty"):
+        unlearnable.plan_run(str(tree), f"{bucket}/out", FAST)
     with pytest.raises(UsageError, match="not changed in its place"):
         unlearnable.protect(str(tree), f"{bucket}/out", of(FAST, overwrite=True))
     with pytest.raises(UsageError, match="goes to the Hub by `push`"):

@@ -125,6 +125,33 @@ def test_the_log_names_the_part_as_it_was_asked_for() -> None:
     assert words[words.index("--shard") :] == ["--shard", "1/4"]
 
 
+def test_a_second_merge_stops_while_the_first_is_under_way(tree: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    made(str(tree), out)
+    second: list[str] = []
+
+    def tell(*said: object) -> None:
+        if not second:
+            with pytest.raises(UsageError, match=r"out is being merged by another run\. Wait for it") as why:
+                unlearnable.merge(out)
+            second.append(why.value.message)
+
+    unlearnable.merge(out, tell=tell)
+    assert second and unlearnable.check(out)["ok"], "the first one took no harm"
+    with pytest.raises(UsageError, match="no run under way"):
+        unlearnable.merge(out)
+
+
+def test_a_merge_that_failed_keeps_nobody_away(tree: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    unlearnable.protect(str(tree), out, dataclasses.replace(FAST, fit_only=True))
+    key = layout.owner_folder(out) / layout.KEY
+    for change in (lambda: None, lambda: None, key.unlink):  # the key is drawn again, the same
+        change()
+        with pytest.raises(UsageError, match="shards are not done"):
+            unlearnable.merge(out)
+
+
 def test_a_release_on_remote_storage_has_no_copies(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="has no copies"):
         unlearnable.merge("memory://bucket/out", [tmp_path / "copy"])

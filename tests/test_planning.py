@@ -12,8 +12,10 @@ import stat
 import zipfile
 from pathlib import Path
 
+import datasets
 import numpy as np
 import pytest
+from click import Context
 from click.testing import CliRunner
 from made_pictures import write_tree
 from PIL import Image
@@ -172,6 +174,35 @@ def test_a_preview_may_be_a_picture_and_needs_no_method(tree: Path, tmp_path: Pa
     assert Image.open(tmp_path / "p.png").size == (8 + 3 * 24, 8 + 12 * 24)
     done = CliRunner().invoke(cli, ["preview", str(tree), "--out", str(tmp_path / "q.html"), "--preset", "r16", "-q"])
     assert done.exit_code == 0 and "it shows originals" in done.stdout
+
+
+def test_a_preview_reads_a_dataset_as_protect_is_asked_to(tmp_path: Path) -> None:
+    """Two splits, two columns of images and two of labels: what none of which says must be named, as for `protect`."""
+    kinds = datasets.ClassLabel(names=["a", "b"])
+    for split, grey in (("train", 40), ("test", 200)):
+        columns = {
+            "photo": [Image.new("RGB", (16, 16), (grey, grey, grey))] * 6,
+            "mask": [Image.new("RGB", (16, 16), (255, 0, 0))] * 6,
+            "kind": [0, 1] * 3,
+            "other": [0, 0, 1] * 2,
+        }
+        of = {"photo": datasets.Image(), "mask": datasets.Image(), "kind": kinds, "other": kinds}
+        (tmp_path / "set").mkdir(exist_ok=True)
+        rows = datasets.Dataset.from_dict(columns, features=datasets.Features(of))
+        rows.to_parquet(tmp_path / "set" / f"{split}.parquet")
+    words = ["preview", str(tmp_path / "set"), "--out", str(tmp_path / "p.html"), "--preset", "r16", "-q"]
+    unclear = CliRunner().invoke(cli, words)
+    assert unclear.exit_code == 2 and "--image-column" in unclear.stderr
+    named = ["--image-column", "photo", "--label-column", "kind", "--split", "test"]
+    done = CliRunner().invoke(cli, [*words, *named])
+    assert done.exit_code == 0, done.stderr
+    originals = pictures((tmp_path / "p.html").read_bytes())[::3]
+    assert len(originals) == 6 and all((each == 200).all() for each in originals), "of that split and that column"
+
+
+def test_preview_takes_every_option_by_which_protect_reads_a_source() -> None:
+    asked = {option.name for option in cli.get_command(Context(cli), "preview").params}
+    assert set(Options().reading()) | {"clusters", "weights"} <= asked
 
 
 # --- what is protected already ---

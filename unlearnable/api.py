@@ -86,17 +86,18 @@ def merge(
     """Verifies and seals a release whose shards several runs made; returns the document of `protect --json`.
 
     copies: of `out`, from machines that share no disk with this one. source: where the same originals lie now. Everything
-    else is as `--fit-only` was asked. Raises UsageError when shards are missing, IntegrityError when copies differ or were
-    made with another fit.
+    else is as `--fit-only` was asked. Raises UsageError when shards are missing or another merge is under way,
+    IntegrityError when copies differ or were made with another fit.
     """
     out, address = api_parts.place(out, Options())
     if address and copies:
         raise UsageError(f"{address} has no copies: every machine puts its shards there.", "Leave them out.")
-    parts.gather(out, [layout.absolute(copy) for copy in copies], tell)
-    plan = records.unfinished(out)
-    source, options = api_parts.again(plan, source)
-    options = options if min_drop is None else replace(options, min_drop=min_drop)
-    return _protect(source, out, address, options, tell, plan)
+    with parts.alone(out):
+        parts.gather(out, [layout.absolute(copy) for copy in copies], tell)
+        plan = records.unfinished(out)
+        source, options = api_parts.again(plan, source)
+        options = options if min_drop is None else replace(options, min_drop=min_drop)
+        return _protect(source, out, address, options, tell, plan)
 
 
 def _protect(
@@ -111,7 +112,7 @@ def _protect(
     before = growth.reopen(out, asked["options"]) if options.grow else None
     begins_anew = options.overwrite or options.grow
     owner = records.open_owner(out, asked, options.key, begins_anew, tell, again=plan is not None)
-    depot = api_parts.depot_at(address, owner)
+    depot = api_parts.depot_at(address, owner.key)
     if depot:
         if not options.fit_only and (document := api_parts.moved(depot, out, owner, clock)):
             return document
@@ -170,8 +171,10 @@ def plan_run(source: str, out: str | Path, options: Options | None = None, *, te
     options = options or Options()
     out, address = api_parts.place(out, options)
     refuse(source, out, options, address)
-    images, settings = opened(source, out, options)
     key = Key.load(options.key) if options.key else Key.new()
+    if depot := api_parts.depot_at(address, key):
+        depot.require_room()
+    images, settings = opened(source, out, options)
     tried = rehearsal.forecast(images, options, key, tell)
     probes, missed = forecast.probe(images, forecast.chosen(images), tried.crafter, settings, tried.crafter.apart)
     known = (tried.method, tried.seconds, tried.exact, options.verify != "none")

@@ -110,9 +110,9 @@ def work(
     return replace(made, fit=owner.fitted(on | {"fitted_on": facts(crafter)}), depot=depot)
 
 
-def depot_at(address: str | None, owner: records.Owner) -> Depot | None:
+def depot_at(address: str | None, key: Key) -> Depot | None:
     """Where a release at an address is kept; of one on this machine there is none."""
-    return Depot(place_of(address), owner.key) if address else None
+    return Depot(place_of(address), key) if address else None
 
 
 def help_to_fit(source: str, out: Path, options: Options) -> dict[str, Any]:
@@ -144,7 +144,7 @@ def one(source: str, out: Path, address: str | None, options: Options, tell: Tel
     clock = Clock()
     images, settings = opened(source, out, options)
     owner = records.join_owner(out, asked(source, images, options, address))
-    depot = depot_at(address, owner)
+    depot = depot_at(address, owner.key)
     if depot:
         depot.require_room()
     begun = {"command": ["protect", source, address or str(out), *options.words()], "versions": records.versions()}

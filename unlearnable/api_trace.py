@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from release import evidence, layout, records
 from release.check import check as check_release
 from release.growth import Before
+from release.hashing import sha256
 from release.manifest import Manifest
 from unlearnable import craft, imageio
 from unlearnable.craft import Crafter
@@ -95,7 +95,8 @@ def trace(
     key = Key.load(layout.owner_folder(root) / layout.KEY)
     crafter = craft.load(state / layout.FIT, context_of(images_of, key, receipt["eps"], 1, 1))
     secret = _opened(root, state, crafter)
-    asked = models.open_model(model, *_reading(secret, labels, size, normalise, header)) if model else None
+    names, seen = _reading(secret, labels, size, normalise, header)
+    asked = models.open_model(model, names, seen) if model else None
     folder = Folder(write_queries, secret.context.classes) if write_queries else None
     wanted = _carriers(secret, asked, images)
     held = (receipt["parts"] or {}).get("test", ())
@@ -105,7 +106,9 @@ def trace(
     document, record = run.trace(secret, pictures, suspect, decoys=decoys, images=images, tell=tell)
     if folder:
         return {"queries": folder.finish(), "folder": str(folder.folder)}
-    document["model"] |= {"sha256": _digest(model or ""), "size": size, "normalise": normalise}
+    files = {path.name: sha256(path) for path in asked.files} if asked else {}
+    document["model"] |= {"sha256": next(iter(files.values()), None), "files": files}
+    document["model"] |= {"outputs": names.outputs, "size": size, "normalise": normalise}
     manifest = (root / layout.MANIFEST).read_bytes()
     return evidence.write(root, manifest, secret.plan, secret.nonce, document, record.rows)
 
@@ -148,15 +151,3 @@ def _carriers(secret: Secret, asked: Model | None, images: int | None) -> int:
     able = [probes.find(name) for name in names]
     able = [probe for probe in able if probe.NEEDS != "weights" or (asked is not None and asked.white is not None)]
     return max((probe.carriers(secret.plan, each) for probe in able), default=0)
-
-
-def _digest(spec: str) -> str | None:
-    """SHA-256 of the model's file, where it is one here."""
-    path = Path(spec.rpartition("@")[2].removeprefix("torchscript:")).expanduser()
-    if "://" in spec or not path.is_file():
-        return None
-    total = hashlib.sha256()
-    with path.open("rb") as file:
-        while part := file.read(1 << 20):
-            total.update(part)
-    return total.hexdigest()

@@ -116,7 +116,7 @@ def test_onnx_asks_the_session_and_reads_logits(
     from unlearnable.tracing.models import onnx
 
     class Input:
-        name, shape = "x", [1, 3, 16, 16]
+        name, shape, type = "x", [1, 3, 16, 16], "tensor(float)"
 
     class Session:
         def get_inputs(self) -> list[Any]:
@@ -306,13 +306,13 @@ def test_pictures_of_a_size_that_a_network_does_not_take_are_one_sentence(images
 
     class Session:
         def get_inputs(self) -> list[Any]:
-            return [type("Input", (), {"name": "x", "shape": ["N", 3, 224, 224]})]
+            return [type("Input", (), {"name": "x", "shape": ["N", 3, "H", "W"], "type": "tensor(float)"})]
 
         def run(self, outputs: Any, feed: Any) -> list[np.ndarray]:
             raise Exception("Got invalid dimensions for input: x")  # onnxruntime's have no base of their own
 
     for model in (
-        checkpoint.of_module("vit@w.pt", "vit@w.pt", Fixed(), NAMES, SEEN, "none"),
+        checkpoint.of_module("vit@w.pt", Fixed(), NAMES, SEEN, "none", ()),
         onnx.Onnx("m.onnx", Session(), NAMES, SEEN),
     ):
         with pytest.raises(UsageError, match="cannot take these pictures") as why:

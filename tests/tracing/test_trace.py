@@ -102,6 +102,7 @@ def test_the_guilty_are_found_and_the_innocent_are_not(
 ) -> None:
     assert traced["primary"]["p"] == 1 / 50 and traced["queries"] == 50 * 8
     assert traced["model"]["shown"] == "guilty.pt" and len(traced["model"]["sha256"]) == 64
+    assert traced["model"]["files"] == {"guilty.pt": traced["model"]["sha256"]}
     assert traced["finding"] == "no evidence" and "more --decoys" in traced["verdict"], "1 in 50 is above what was set"
     other = unlearnable.trace(made[1], made[3], decoys=49, images=8)
     assert other["finding"] == "no evidence" and other["primary"]["p"] > 0.05

@@ -76,7 +76,7 @@ device = click.option("--device", default="auto", show_default=True, help="auto,
 proving = together(against, victim, seeds, device)
 
 reading = together(
-    click.option("--split", metavar="NAME", help="Protect this split only."),
+    click.option("--split", metavar="NAME", help="This split only."),
     click.option("--image-column", metavar="NAME", help="Of a dataset, where it cannot be told."),
     click.option("--label-column", metavar="NAME", help="Of a dataset, where it cannot be told."),
     click.option(

@@ -21,7 +21,7 @@ from unlearnable.commands import _shell, _switches
     "--set", "assignments", multiple=True, metavar="NAME=VALUE", help="A parameter of the method. Repeatable."
 )
 @click.option("--eps", type=int, help="Largest change of a pixel, in grey levels of 255.")
-@click.option("--labels", default="auto", show_default=True, help="auto, folders, none, or a CSV (file_name,label).")
+@_switches.reading
 @click.option("--format", default="auto", show_default=True, help="auto, png, jpeg or webp.")
 @click.option("--quality", type=click.IntRange(50, 100), default=95, show_default=True, help="Of JPEG, always 4:4:4.")
 @click.option("--key", type=click.Path(path_type=Path), help="A key file: the run with it makes the same copies.")

@@ -16,7 +16,8 @@ from unlearnable.errors import UsageError
 @click.option(
     "--model",
     metavar="MODEL",
-    help="NETWORK@FILE, timm:NETWORK@FILE, FILE.pt (TorchScript), FILE.onnx, http://..., or FILE.csv of answers.",
+    help="NETWORK@FILE, timm:NETWORK@FILE, timm:FOLDER, FILE.pt (TorchScript), FILE.onnx, http://..., or FILE.csv of "
+    "answers.",
 )
 @click.option(
     "--write-queries",
@@ -26,7 +27,11 @@ from unlearnable.errors import UsageError
 )
 @click.option("--source", metavar="SOURCE", help="Where the originals are now.  [default: as recorded]")
 @click.option("--labels", type=click.Path(path_type=Path), help="Names of the model's outputs in order, one a line.")
-@click.option("--size", type=click.IntRange(8, 1024), help="Side of the model's input.  [default: as the pictures are]")
+@click.option(
+    "--size",
+    type=click.IntRange(8, 1024),
+    help="Side of the model's input.  [default: what an ONNX file fixes, else as the pictures are]",
+)
 @click.option("--normalise", metavar="NAME", help="imagenet, half or none.  [default: by the kind of model]")
 @click.option(
     "--header",

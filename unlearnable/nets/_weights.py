@@ -26,11 +26,14 @@ State = dict[str, Tensor]
 
 def get(spec: registry.Net) -> State:
     """The state dict that a spec names. Raises UsageError for a bad file, HubError where it cannot be fetched."""
+    return read(path(spec), spec.weights if spec.weights.startswith(registry.HUB) else "")
+
+
+def path(spec: registry.Net) -> Path:
+    """The file that a spec names, fetched if need be."""
     if spec.weights.startswith(registry.HUB):
-        return read(_from_hub(spec.weights), spec.weights)
-    if registry.is_file(spec.weights):
-        return read(Path(spec.weights))
-    return read(_from_torchvision(spec))
+        return from_hub(*registry.hub_file(spec.weights))
+    return Path(spec.weights).expanduser() if registry.is_file(spec.weights) else _from_torchvision(spec)
 
 
 def read(path: Path, name: str = "") -> State:
@@ -89,11 +92,10 @@ def _left_out(body: nn.Module, key: str) -> bool:
         return False
 
 
-def _from_hub(address: str) -> Path:
+def from_hub(repo: str, revision: str | None, file: str) -> Path:
     """The file in the Hub's cache, fetched if need be; HF_ENDPOINT, HF_HUB_OFFLINE and HF_TOKEN work as everywhere."""
     from huggingface_hub import errors, hf_hub_download
 
-    repo, revision, file = registry.hub_file(address)
     # the last is the error of the HTTP library, whichever one the client uses
     expected: tuple[type[Exception], ...] = (OSError, ValueError, RuntimeError, errors.HfHubHTTPError.__bases__[0])
     # messages of the client may show an address with a token in it: none is repeated, and the chain ends here
@@ -110,8 +112,9 @@ def _from_hub(address: str) -> Path:
     except expected as why:
         if isinstance(why, OSError) and why.errno == errno.ENOSPC:
             raise
+    at = f"@{revision}" if revision else ""
     raise HubError(
-        f"{address} is not in the cache, and the Hub could not be reached for it.",
+        f"{registry.HUB}{repo}{at}/{file} is not in the cache, and the Hub could not be reached for it.",
         "Check the network and HF_ENDPOINT, or download the file and give its path.",
     )
 

@@ -60,6 +60,7 @@ class Model(Protocol):
     shown: str  # as the evidence names it: no folder, no password
     gives: str  # top-1, probabilities or weights
     white: White | None
+    files: tuple[Path, ...]  # what it was read from, its weights first; none of an endpoint
 
     def ask(self, images: Tensor) -> Answers:
         """The answers to uint8 images (N, 3, S, S)."""

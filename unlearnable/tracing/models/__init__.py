@@ -1,7 +1,8 @@
 """Ways to ask a suspect model, each one file: `matches(spec) -> bool` and `open_model(spec, names, seen) -> Model`.
 
 checkpoint   NETWORK@FILE        weights of a torchvision network (or one of ours), or hf://OWNER/NAME/FILE; white-box
-timm_net     timm:NETWORK@FILE   weights of a timm network, where timm is installed
+timm_net     timm:NETWORK@FILE   the same of a timm network, where timm is installed
+             timm:FOLDER         one as timm puts it on the Hub, or timm:hf://OWNER/NAME
 torchscript  FILE.pt, .ts        a TorchScript file; `torchscript:FILE` whatever it is called
 onnx         FILE.onnx           where onnxruntime is installed
 http         http:// https://    an endpoint that speaks the protocol of docs/trace.md
@@ -22,7 +23,9 @@ from torch.nn.functional import interpolate
 from unlearnable.errors import UsageError
 from unlearnable.tracing.answers import Model, Names
 
-NORMALISATIONS = {
+Moments = tuple[tuple[float, ...], tuple[float, ...]]  # mean and standard deviation of each channel
+
+NORMALISATIONS: dict[str, Moments] = {
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
     "none": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
@@ -38,12 +41,13 @@ class Seen:
     normalise: str | None = None
     header: tuple[str, str] | None = None  # of HTTP requests, such as a token; never written anywhere
 
-    def prepared(self, images: Tensor, default: str) -> Tensor:
-        """(N, 3, S, S) uint8 -> (N, 3, size, size) floats, normalised."""
+    def prepared(self, images: Tensor, default: str | Moments) -> Tensor:
+        """(N, 3, S, S) uint8 -> (N, 3, size, size) floats, normalised by name, or by `default` where none was given."""
         x = images.float() / 255
         if self.size is not None and self.size != x.shape[-1]:
             x = interpolate(x, size=(self.size, self.size), mode="bilinear", antialias=True)
-        mean, std = NORMALISATIONS[self.normalise or default]
+        asked = self.normalise or default
+        mean, std = NORMALISATIONS[asked] if isinstance(asked, str) else asked
         return (x - torch.tensor(mean).view(1, 3, 1, 1)) / torch.tensor(std).view(1, 3, 1, 1)
 
 
@@ -57,7 +61,8 @@ def open_model(spec: str, names: Names, seen: Seen) -> Model:
             return model
     raise UsageError(
         f"--model {spec} is not known as a model.",
-        "Give NETWORK@FILE, FILE.pt (TorchScript), FILE.onnx, an http:// address, or a FILE.csv of answers.",
+        "Give NETWORK@FILE, timm:NETWORK@FILE, timm:FOLDER, FILE.pt (TorchScript), FILE.onnx, an http:// address, "
+        "or a FILE.csv of answers.",
     )
 
 

@@ -26,6 +26,7 @@ class Written:
     labels: dict[str, int]
     rows: dict[str, list[float]] | None
     gives: str
+    files: tuple[Path, ...]
     white: None = None
 
     def ask(self, images: Tensor) -> Answers:
@@ -59,4 +60,4 @@ def open_model(spec: str, names: Names, seen: Seen) -> Written:
     except (TypeError, ValueError) as why:
         raise UsageError(f"{path.name} has a probability that is no number ({why}).") from why
     labels = {row["query"]: names.number(row["label"]) for row in filled}
-    return Written(path.name, labels, given, PROBABILITIES if whole else TOP)
+    return Written(path.name, labels, given, PROBABILITIES if whole else TOP, (path,))

@@ -7,7 +7,7 @@ its last layer included, and is shown pictures with ImageNet's normalisation unl
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from unlearnable import nets, registry
 from unlearnable.errors import UsageError
 from unlearnable.nets import _weights
 from unlearnable.tracing.answers import WEIGHTS, Answers, Names, White
-from unlearnable.tracing.models import Seen
+from unlearnable.tracing.models import Moments, Seen
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,7 @@ class Checkpoint:
     logits: Callable[[Tensor], Tensor]  # of uint8 images
     names: Names
     white: White | None
+    files: tuple[Path, ...]
     gives: str = WEIGHTS
 
     def ask(self, images: Tensor) -> Answers:
@@ -40,26 +41,29 @@ def matches(spec: str) -> bool:
 
 def open_model(spec: str, names: Names, seen: Seen) -> Checkpoint:
     name, _, weights = spec.removeprefix("frozen:").partition("@")
+    registry.network(name)
     asked = registry.Net(name, weights)
-    if registry.network(name).name in registry.names("nets") and registry.is_file(weights):
-        state = _weights.read(
-            Path(weights).expanduser()
-        )  # victims of networks that are not torchvision's have weights too
-    else:
+    if not registry.is_file(weights):  # victims of networks that are not torchvision's have weights too
         registry.require_network(spec)
-        state = _weights.get(asked)
+    file = _weights.path(asked)
+    state = _weights.read(file, "" if registry.is_file(weights) else weights)
     if {"mean", "std", "head.weight"} <= state.keys():  # normalisation is inside
         net, default = _own(asked, state, seen.size or seen.native), "none"
     else:
         net, default = _torchvision(asked, state), "imagenet"
-    return of_module(spec, asked.shown, net.eval(), names, seen, default)
+    return of_module(asked.shown, net.eval(), names, seen, default, (file,))
 
 
-def of_module(spec: str, shown: str, net: nn.Module, names: Names, seen: Seen, default: str) -> Checkpoint:
+def of_module(
+    shown: str, net: nn.Module, names: Names, seen: Seen, default: str | Moments, files: tuple[Path, ...]
+) -> Checkpoint:
     """A checkpoint of any network whose last linear layer gives its logits."""
     layers = [part for part in net.modules() if isinstance(part, nn.Linear)]
     if not layers:
-        raise UsageError(f"{spec} has no linear last layer, so what it has learned cannot be read.", "Use TorchScript.")
+        raise UsageError(
+            f"{shown} has no linear last layer, so what it has learned cannot be read.",
+            "Save it as TorchScript and give that file.",
+        )
     last = layers[-1]
     columns = names.columns(last.out_features)
     kept: list[Tensor] = []
@@ -70,7 +74,7 @@ def of_module(spec: str, shown: str, net: nn.Module, names: Names, seen: Seen, d
         kept.clear()
         try:
             out: Tensor = net(seen.prepared(images, default))
-        except (RuntimeError, AssertionError) as why:  # torchvision's transformers assert the size
+        except (RuntimeError, AssertionError, ValueError) as why:  # torchvision's transformers assert the size
             said = (str(why).strip() or type(why).__name__).splitlines()[-1]
             raise UsageError(f"{shown} cannot take these pictures: {said}", "Its input has a side: --size.") from why
         return out
@@ -85,7 +89,7 @@ def of_module(spec: str, shown: str, net: nn.Module, names: Names, seen: Seen, d
     # of a class that two outputs are called, neither: both would be compared with one direction, and p not be exact
     known = ((columns >= 0) & ((columns[:, None] == columns).sum(1) == 1)).nonzero()[:, 0]
     rows = tuple(columns[known].tolist())
-    return Checkpoint(shown, logits, names, White(features, last.weight.detach().double()[known], rows))
+    return Checkpoint(shown, logits, names, White(features, last.weight.detach().double()[known], rows), files)
 
 
 def _own(asked: registry.Net, state: dict[str, Tensor], size: int) -> nn.Module:
@@ -93,30 +97,43 @@ def _own(asked: registry.Net, state: dict[str, Tensor], size: int) -> nn.Module:
     try:
         net.load_state_dict(state)
     except RuntimeError as why:
-        raise _misfit(asked, why) from why
+        raise misfit(Path(asked.weights).name, asked.name, why) from why
     return net
 
 
 def _torchvision(asked: registry.Net, state: dict[str, Tensor]) -> nn.Module:
     from torchvision import models
 
-    heads = [key for key, value in state.items() if value.ndim == 2]
-    if not heads:
-        raise UsageError(f"{asked.shown} has no last layer: a whole classification network is needed.")
     if asked.name not in models.list_models(module=models):
         raise UsageError(f"{asked.shown} is neither torchvision's nor saved by this program.")
     options = {"aux_logits": False, "init_weights": True} if asked.name in ("googlenet", "inception_v3") else {}
-    net: nn.Module = models.get_model(asked.name, weights=None, num_classes=len(state[heads[-1]]), **options)
+    net: nn.Module = models.get_model(asked.name, weights=None, **options)
+    layers = [name for name, part in net.named_modules() if isinstance(part, nn.Linear)]
+    outputs = outputs_of(state, layers[-1:], asked.name, Path(asked.weights).name)
+    if outputs != net.get_submodule(layers[-1]).out_features:
+        net = models.get_model(asked.name, weights=None, num_classes=outputs, **options)
     try:
         net.load_state_dict(state)
     except RuntimeError as why:
-        raise _misfit(asked, why) from why
+        raise misfit(Path(asked.weights).name, asked.name, why) from why
     return net
 
 
-def _misfit(asked: registry.Net, why: RuntimeError) -> UsageError:
-    first = str(why).splitlines()[1].strip() if "\n" in str(why) else str(why)
+def outputs_of(state: dict[str, Tensor], layers: Sequence[str], network: str, file: str) -> int:
+    """How many outputs the last layer has, which is one of `layers`: files of safetensors keep tensors by name alone."""
+    if not layers:
+        raise UsageError(f"{network} has no last layer that is linear.", "Save it as TorchScript and give that file.")
+    found = [state[f"{name}.weight"] for name in layers if f"{name}.weight" in state]
+    if not found or not found[0].ndim:
+        raise misfit(file, network, f"it has no {layers[0]}.weight.")
+    return len(found[0])
+
+
+def misfit(file: str, network: str, why: object) -> UsageError:
+    """Says the first thing that `load_state_dict` complains of: its list may name every tensor of a network."""
+    lines = [line.strip() for line in str(why).splitlines() if line.strip()] or [type(why).__name__]
+    first, more, _ = lines[min(1, len(lines) - 1)].partition('", "')
     return UsageError(
-        f"{Path(asked.weights).name} does not fit {asked.name}: {first}",
+        f"{file} does not fit {network}: {first}" + ('" and others.' if more else ""),
         "Name its own network, or save it as TorchScript and give that file.",
     )

@@ -46,7 +46,7 @@ class Endpoint:
             raise UsageError(f"--model {address} is no address ({why}).") from why
         # what comes after "?" or before "@" may be a password
         self.shown = urllib.parse.urlunsplit((parts.scheme, parts.hostname or "", parts.path, "", ""))
-        self.white = None
+        self.white, self.files = None, ()
         self._address, self._names, self._seen = address, names, seen
         blank = torch.zeros(1, 3, 32, 32, dtype=torch.uint8)
         self.gives = TOP if self.ask(blank).probabilities is None else PROBABILITIES

@@ -18,6 +18,7 @@ from unlearnable.tracing.answers import PROBABILITIES, Answers, Names
 from unlearnable.tracing.models import Seen
 
 _PREFIX = "torchscript:"
+_ROWS = "Export it with (N, classes) as its first output."
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Script:
     program: Any
     names: Names
     seen: Seen
+    files: tuple[Path, ...]
     gives: str = PROBABILITIES
     white: None = None
 
@@ -38,9 +40,7 @@ class Script:
             raise UsageError(
                 f"{self.shown} cannot take these pictures: {said}", "Its input has a side: --size."
             ) from why
-        if not isinstance(logits, Tensor) or logits.ndim != 2:
-            raise UsageError(f"{self.shown} gives something else than one row of logits a picture.")
-        return self.names.answers(as_probabilities(logits))
+        return self.names.answers(as_probabilities(logits, self.shown))
 
 
 def matches(spec: str) -> bool:
@@ -58,11 +58,13 @@ def open_model(spec: str, names: Names, seen: Seen) -> Script:
     except RuntimeError as why:
         hint = f"Weights alone need their network's name: NETWORK@{path.name}."
         raise UsageError(f"{path} is no TorchScript file.", hint) from why
-    return Script(path.name, program, names, seen)
+    return Script(path.name, program, names, seen, (path,))
 
 
-def as_probabilities(outputs: Tensor) -> Tensor:
-    """Rows that are probabilities already stay; logits go through softmax."""
-    outputs = outputs.detach().double().cpu()
-    ready = bool((outputs >= 0).all()) and bool(((outputs.sum(1) - 1).abs() < 1e-3).all())
-    return outputs if ready else outputs.softmax(1)
+def as_probabilities(outputs: Any, shown: str) -> Tensor:
+    """Rows that are probabilities already stay; logits go through softmax. Raises UsageError for anything else."""
+    if not isinstance(outputs, Tensor) or outputs.ndim != 2:
+        raise UsageError(f"{shown} gives something else than one row of logits a picture.", _ROWS)
+    rows = outputs.detach().double().cpu()
+    ready = bool((rows >= 0).all()) and bool(((rows.sum(1) - 1).abs() < 1e-3).all())
+    return rows if ready else rows.softmax(1)
