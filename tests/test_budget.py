@@ -174,3 +174,12 @@ def test_what_pillow_decoded_is_protected_as_any_other_array(channels: int) -> N
     assert (pixels == drawn).all() and not pixels.flags.writeable
     assert (shipped == budget.protect(delta, drawn, 8)).all()
     assert budget.realised(pixels, shipped) == budget.realised(drawn, shipped) == budget.realised(drawn, shipped.copy())
+
+
+def test_pixels_that_are_asked_for_briefly_are_the_same() -> None:
+    delta = torch.rand((3, 32, 32), generator=torch.Generator().manual_seed(7)) * 16 / 255 - 8 / 255
+    for shape in ((40, 50, 3), (32, 32, 3), (300, 20, 4), (40, 50, 1), (9, 900, 2)):
+        page = np.random.default_rng(shape[0]).integers(0, 256, shape).astype(np.uint8)
+        whole = budget.protect(delta, page, 8)
+        (brief,) = budget.strips(delta, page, 8, brief=True)
+        assert (brief == whole).all() and (whole != page).any()

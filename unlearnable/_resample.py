@@ -24,102 +24,160 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _Whole = NDArray[np.signedinteger[Any]]
-_Both = tuple[Pixels, Pixels]
-Rows = Callable[[int, int], _Both]
-_SMALL = 1 << 19  # pixels; many photos of a class have the same size, and resampling takes as long as a codec
-_ROWS = 64
+_Places = NDArray[np.intp]
+_Bounds = tuple[Pixels, Pixels, Pixels]
+Rows = Callable[[int, int], _Bounds]
+_SMALL = 1 << 21  # numbers; many photos of a class have the same size, and resampling takes as long as a codec
+_AT_ONCE = 1 << 17  # numbers: with fewer, calling numpy takes longer than its work; with more, they leave the cache
 _KEPT = 48_000_000  # bytes
-_recent: dict[tuple[object, ...], tuple[NDArray[Any], Pixels]] = {}
+_recent: dict[tuple[object, ...], _Pattern] = {}
 _NARROW = 8  # of larger budgets, 16 bits would leave too little for parts of a level
 
 
 def resampled(delta: Tensor, levels: int, height: int, width: int, lanes: int) -> Rows:
-    """One perturbation at one picture's size: a function (top, bottom) -> (rows, width * lanes) up, and as much down.
+    """One perturbation at one picture's size: a function (top, bottom) -> most, least, steps of (rows, width * lanes).
 
     delta: (3, S, S) float in [0, 1] pixel units; lanes: numbers that lie side by side for a pixel, as `_views.lanes` has
-    them. One or two lanes take the green channel; what is no colour takes nought. Both are whole grey levels as uint8, one
-    of them nought, not to be written to; one row stands for all where they are the same. Raises ValueError for what is
-    not finite.
+    them. One or two lanes take the green channel; what is no colour takes nought. steps are whole grey levels modulo 256,
+    most and least what a number may be before it is moved by them; all are uint8, and not to be written to; one row stands
+    for all where they are the same. Raises ValueError for what is not finite.
     """
     numbers = delta.numpy()
-    key = (levels, height, width, lanes, numbers[:, ::31, ::31].tobytes())
-    if (found := _recent.get(key)) and np.array_equal(numbers, found[0]):
-        return _rows_of(found[1])
-    if not math.isfinite(delta.sum()):  # `isfinite` of them all takes as long as a small photo
+    key = (levels, lanes, numbers[:, ::31, ::31].tobytes())
+    found = _recent.get(key)
+    known = found is not None and np.array_equal(numbers, found.numbers)
+    if not known and not math.isfinite(delta.sum()):  # `isfinite` of them all takes as long as a small photo
         raise ValueError("the perturbation is not finite")
-    if delta.shape[-2:] == (height, width):  # nothing to resample: rounded once, half to even
-        return _rows_of(np.stack(_both(_parts(delta, levels, 0, lanes, np.int16).swapaxes(0, 1).reshape(height, -1))))
-    kind, fine, shares = _precision(levels)
-    columns = _parts(delta, levels, fine, lanes, kind)
-    across, which = _Mixed(columns.reshape(len(columns), -1), width, shares, shares, lanes).rows(0, width)
-    pixel = np.dtype(f"V{lanes * across.itemsize}")  # moved as one, in a fifth of the time
-    turned = np.ascontiguousarray(across.view(pixel).T.take(which, axis=1)).view(across.dtype)
-    mixed = _Mixed(turned, height, shares, shares + fine, lanes)
-
-    def rows(top: int, bottom: int) -> _Both:
-        steps, which = mixed.rows(top, bottom)
-        both = _both(steps)
-        return both if len(steps) in (1, len(which)) else (both[0].take(which, axis=0), both[1].take(which, axis=0))
-
-    if height * width > _SMALL:
-        return rows
-    whole = np.empty((2, height, width * lanes), np.uint8)
-    for top in range(0, height, _ROWS):
-        whole[:, top : top + _ROWS] = rows(top, min(top + _ROWS, height))
-    _recent[key] = (numbers.copy(), whole)
-    while sum(kept.nbytes for pair in _recent.values() for kept in pair) > _KEPT and len(_recent) > 1:
-        del _recent[next(iter(_recent))]
-    return _rows_of(whole)
+    if numbers.shape[1:] == (height, width):  # nothing to resample: rounded once, half to even
+        steps = _side_by_side(_levels(delta, levels, 0, lanes, np.int16), lanes)
+        return _rows_of(np.stack(_bounds(steps.reshape(height, -1))), np.arange(height))
+    if found is None or not known:
+        found = _recent[key] = _Pattern(delta, levels, lanes)
+    rows = found.rows(height, width)
+    while sum(kept.nbytes() for kept in [*_recent.values()]) > _KEPT:  # a list, as other threads may add to it
+        _recent.pop(next(iter(_recent)), None)
+    return rows
 
 
-def _rows_of(whole: Pixels) -> Rows:
-    return lambda top, bottom: (whole[0][top:bottom], whole[1][top:bottom])
+class _Pattern:
+    """A perturbation in whole parts of a level, rows and columns that are the same once; and what small pictures' rows are."""
+
+    def __init__(self, delta: Tensor, levels: int, lanes: int) -> None:
+        self.numbers = delta.numpy().copy()
+        self._levels, self._lanes = levels, lanes
+        kind, self._fine, self._shares = _precision(levels)
+        parts = _levels(delta, levels, self._fine, lanes, kind)
+        columns, self._column = _different(parts.swapaxes(0, 2))
+        self._lines, self._line = _different(parts.swapaxes(0, 1), apart=True)
+        parts = _side_by_side(parts[:, self._lines][:, :, columns].swapaxes(1, 2), lanes)
+        self._parts = parts.reshape(len(parts), -1)
+        self._sizes: dict[tuple[int, int], tuple[Pixels, _Places]] = {}
+
+    def nbytes(self) -> int:
+        return self.numbers.nbytes + sum(whole.nbytes for whole, _ in [*self._sizes.values()])
+
+    def rows(self, height: int, width: int) -> Rows:
+        if found := self._sizes.get((height, width)):
+            return _rows_of(*found)
+        lanes, shares = self._lanes, self._shares
+        wide = _Mixed(self._parts, self._column, width, shares, shares, self._lines, lanes)
+        across = wide.made(0, wide.count)
+        pixel = np.dtype(f"V{lanes * across.itemsize}")  # moved as one, in a fifth of the time
+        turned = np.ascontiguousarray(across.view(pixel).T.take(wide.which, axis=1)).view(across.dtype)
+        mixed = _Mixed(turned, self._line, height, shares, shares + self._fine, np.arange(width), lanes)
+        if mixed.count * width * lanes > _SMALL:
+            return lambda top, bottom: _repeated(
+                lambda first, beyond: _bounds(mixed.made(first, beyond)), mixed.which[top:bottom]
+            )
+        whole = np.empty((3, mixed.count, width * lanes), np.uint8)
+        many = max(1, _AT_ONCE // (width * lanes))
+        for first in range(0, mixed.count, many):
+            whole[:, first : first + many] = _bounds(mixed.made(first, first + many))
+        self._sizes[height, width] = whole, mixed.which
+        return _rows_of(whole, mixed.which)
 
 
-def _both(steps: _Whole) -> _Both:
-    """How far up, and how far down, until the next call. Overwrites `steps`."""
-    up, down = (scratch(name, steps.shape, np.uint8) for name in ("up", "down"))
-    part = scratch("part", steps.shape, steps.dtype)
-    up[:] = np.clip(steps, 0, 255, out=part)
-    down[:] = np.clip(np.negative(steps, out=steps), 0, 255, out=part)
-    return up, down
+def _rows_of(whole: Pixels, which: _Places) -> Rows:
+    return lambda top, bottom: _repeated(
+        lambda first, beyond: (whole[0][first:beyond], whole[1][first:beyond], whole[2][first:beyond]),
+        which[top:bottom],
+    )
+
+
+def _repeated(made: Rows, which: _Places) -> _Bounds:
+    """The rows `which` of those that `made` gives, which come in order; one where they are all the same."""
+    found = made(which[0], which[-1] + 1)
+    if len(found[0]) in (1, len(which)):
+        return found
+    shape = (len(which), found[0].shape[1])
+    most, least, moved = (
+        each.take(which - which[0], axis=0, out=scratch(f"repeated {number}", shape, np.uint8), mode="clip")
+        for number, each in enumerate(found)
+    )
+    return most, least, moved
+
+
+def _bounds(steps: _Whole) -> _Bounds:
+    """The most and the least that a number may be before it is moved, and its steps, until the next call."""
+    most, least, moved = (scratch(name, steps.shape, np.uint8) for name in ("most", "least", "moved"))
+    np.copyto(moved, steps, casting="unsafe")
+    np.multiply(np.negative(moved, out=least), np.less(steps, 0, out=most.view(np.bool_)).view(np.uint8), out=least)
+    np.invert(np.add(moved, least, out=most), out=most)
+    return most, least, moved
 
 
 class _Mixed:
-    """Rows made of the rows of `values`, in 2**-shift of their unit.
+    """Rows made of the rows `which` of `values`, in 2**-shift of their unit; ties go as the numbers `turns` of columns are
+    even or odd.
 
     One row and what the next are more than it take one multiplication less than two rows and their weights; and rows
     of which nothing differs from the row before, as in patterns of blocks, need not be made at all.
     """
 
-    def __init__(self, values: _Whole, length: int, shares: int, shift: int, lanes: int) -> None:
-        self._first, self._beyond = _places(length, len(values), shares)
-        self._shift = shift
-        self._rise = np.zeros_like(values)
-        np.subtract(values[1:], values[:-1], out=self._rise[:-1])
+    def __init__(
+        self, values: _Whole, which: _Places, length: int, shares: int, shift: int, turns: _Places, lanes: int
+    ) -> None:
+        self._first, self._beyond = _places(length, len(which), shares)
+        self._shift, self._row = shift, which
+        _, pairs, pair = np.unique(which[:-1] * len(which) + which[1:], return_index=True, return_inverse=True)
+        self._rise = np.zeros((len(pairs) + 1, values.shape[1]), values.dtype)  # the last has none beyond it
+        np.subtract(values[which[1:][pairs]], values[which[:-1][pairs]], out=self._rise[:-1])
+        self._pair = np.append(pair, len(pairs))
         self._base = values << values.dtype.type(shares)
-        self._base += (1 << shift - 1) - (np.arange(values.shape[1]) // lanes & 1).astype(values.dtype)
-        alike = np.concatenate([[0], self._rise[:-1].any(axis=1).cumsum()])  # a number for every run of equal rows
+        self._base += np.repeat((1 << shift - 1) - (turns & 1), lanes).astype(values.dtype)
+        differs = np.take(self._rise.any(axis=1), pair)
+        alike = np.concatenate([[0], differs.cumsum()])  # a number for every run of equal rows
         here = alike[self._first]
-        last = np.minimum(self._first + len(self._beyond), len(values) - 1)
+        last = np.minimum(self._first + len(self._beyond), len(which) - 1)
         flat = here == alike[last]
-        self._new = np.ones(length, dtype=bool)
-        self._new[1:] = ~(flat[1:] & flat[:-1] & (here[1:] == here[:-1]))
+        new = np.ones(length, dtype=bool)
+        new[1:] = ~(flat[1:] & flat[:-1] & (here[1:] == here[:-1]))
+        self._made = new.nonzero()[0]
+        self.count = len(self._made)
+        self.which = new.cumsum() - 1  # of the rows that are made, which every row is
 
-    def rows(self, top: int, bottom: int) -> tuple[_Whole, NDArray[np.intp]]:
-        """Rows top to bottom, those that are the same as the one before left out; and which of them each is."""
-        which = np.concatenate([[0], self._new[top + 1 : bottom].cumsum()])
-        made = np.concatenate([[top], np.flatnonzero(self._new[top + 1 : bottom]) + (top + 1)])
+    def made(self, start: int, stop: int) -> _Whole:
+        """Of the rows that are not the same as the one before, those from number `start` on."""
+        made = self._made[start:stop]
         first = self._first[made]
         shape = (len(made), self._base.shape[1])
         found, rise = (scratch(name, shape, self._base.dtype) for name in ("found", "part"))
-        self._base.take(first, axis=0, out=found, mode="clip")
+        self._base.take(self._row[first], axis=0, out=found, mode="clip")
         for number, beyond in enumerate(self._beyond):
-            self._rise.take(first + number, axis=0, out=rise, mode="clip")
+            self._rise.take(self._pair.take(first + number, mode="clip"), axis=0, out=rise, mode="clip")
             rise *= beyond[made, None].astype(rise.dtype)
             found += rise
         found >>= self._shift
-        return found, which
+        return found
+
+
+def _different(values: _Whole, apart: bool = False) -> tuple[_Places, _Places]:
+    """Indices of rows that stand for all, and which of them every row equals. apart: even rows do not stand for odd ones."""
+    number = np.concatenate([[0], (values[1:] != values[:-1]).any(axis=(1, 2)).cumsum()])
+    if apart:
+        number = 2 * number + np.arange(len(values)) % 2
+    _, first, which = np.unique(number, return_index=True, return_inverse=True)
+    return first, which
 
 
 def _precision(levels: int) -> tuple[DTypeLike, int, int]:
@@ -130,19 +188,24 @@ def _precision(levels: int) -> tuple[DTypeLike, int, int]:
     return kind, fine, bits - fine
 
 
-def _parts(delta: Tensor, levels: int, fine: int, lanes: int, kind: DTypeLike) -> _Whole:
-    """(S, S, lanes) by columns, in 2**-fine of a level, inside the budget."""
+def _levels(delta: Tensor, levels: int, fine: int, lanes: int, kind: DTypeLike) -> _Whole:
+    """(1 or 3, S, S) in 2**-fine of a level, inside the budget."""
     most = levels << fine
     colours = delta[1:2] if lanes < 3 else delta
-    whole = colours.mul(255 << fine).round_().clamp_(-most, most).numpy().astype(kind)
-    found = np.zeros((*whole.shape[:0:-1], lanes), kind)
-    for number, colour in enumerate(whole):
-        found[:, :, number] = colour.T
+    found: _Whole = colours.mul(255 << fine).round_().clamp_(-most, most).numpy().astype(kind)
+    return found
+
+
+def _side_by_side(colours: _Whole, lanes: int) -> _Whole:
+    """(1 or 3, A, B) -> (A, B, lanes)."""
+    found = np.zeros((*colours.shape[1:], lanes), colours.dtype)
+    for number, colour in enumerate(colours):
+        found[:, :, number] = colour
     return found
 
 
 @functools.lru_cache(maxsize=64)
-def _places(length: int, size: int, shares: int) -> tuple[NDArray[np.intp], _Whole]:
+def _places(length: int, size: int, shares: int) -> tuple[_Places, _Whole]:
     """Of each of `length` places among `size`: the first that it is made of, and how much of it comes from beyond the
     first, from beyond the second ..., (places, length) in 2**-shares.
 

@@ -18,6 +18,7 @@ from unlearnable.errors import disk_error
 from unlearnable.types import Pixels
 
 IN_MEMORY = 120_000_000  # bytes of one picture's pixels; of larger ones only a few rows at a time
+REUSED = 16_000_000  # bytes of pixels, up to which memory that is needed for a moment is kept for the next
 _ROWS = 64
 _STRIP = 8  # sides further apart than this make a strip
 _MODES = ("L", "LA", "RGB", "RGBA")  # by channels
@@ -54,7 +55,7 @@ def scratch(name: str, shape: tuple[int, int], kind: DTypeLike) -> NDArray[Any]:
     found = vars(_threads).get(name)
     if found is None or len(found) < size:
         found = vars(_threads)[name] = np.empty(size, np.uint8)
-    return cast(NDArray[Any], found[:size].view(kind).reshape(shape))
+    return cast("NDArray[Any]", found[:size].view(kind).reshape(shape))
 
 
 def lanes(pixels: Pixels) -> tuple[Pixels, int]:
@@ -80,8 +81,10 @@ def counts(values: Pixels, lanes: int) -> NDArray[np.int64]:
     return found
 
 
-def decoded(image: ImageFile.ImageFile) -> Pixels:
+def decoded(image: ImageFile.ImageFile, brief: bool = False) -> Pixels:
     """Loads an image; its numbers, read-only. `in_file` where they are many: the image would be twice in memory.
+
+    brief: where they are few, they stay until this thread decodes another so.
 
     JPEG and PNG are decoded right to where numpy can see them, RGB with padding: that saves a copy, and of photos of more
     than some megapixels half the time of decoding, because numpy asks for huge pages.
@@ -90,7 +93,8 @@ def decoded(image: ImageFile.ImageFile) -> Pixels:
     if image.format not in ("JPEG", "MPO", "PNG") or not lanes or _many(image) or image.has_transparency_data:
         image.load()
         return held(image)
-    memory = np.zeros((image.height, image.width * lanes), np.uint8)
+    shape = (image.height, image.width * lanes)
+    memory = scratch("brief", shape, np.uint8) if brief and math.prod(shape) <= REUSED else np.zeros(shape, np.uint8)
     image.im = _laid(memory, image.mode, image.size).im
     image.load()
     memory.flags.writeable = False

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from unlearnable._resample import Rows, resampled
-from unlearnable._views import IN_MEMORY, counts, lanes, let_go, scratch, together
+from unlearnable._views import IN_MEMORY, REUSED, counts, lanes, let_go, scratch, together
 from unlearnable.errors import UsageError
 from unlearnable.types import Levels, Pixels
 
@@ -84,31 +84,33 @@ def protect(delta: Tensor, clean: Pixels, levels: int) -> Pixels:
     return together(strips(delta, clean, levels))
 
 
-def strips(delta: Tensor, clean: Pixels, levels: int, moved: Moved | None = None) -> Iterator[Pixels]:
+def strips(
+    delta: Tensor, clean: Pixels, levels: int, moved: Moved | None = None, *, brief: bool = False
+) -> Iterator[Pixels]:
     """What `protect` gives: whole, or of a picture that is kept in a file some rows at a time from the top.
 
-    moved: counts the change of every strip as it goes by.
+    moved: counts the change of every strip as it goes by; brief: where the picture is small, its pixels stay until this
+    thread asks for others.
     """
     height, width = clean.shape[:2]
     rows = resampled(delta.detach(), levels, height, width, lanes(clean)[1])
-    return _strips(rows, clean, moved)
+    return _strips(rows, clean, moved, brief and clean.nbytes <= REUSED)
 
 
-def _strips(rows: Rows, clean: Pixels, moved: Moved | None) -> Iterator[Pixels]:
+def _strips(rows: Rows, clean: Pixels, moved: Moved | None, brief: bool) -> Iterator[Pixels]:
     height, width, channels = clean.shape
     wide, beside = lanes(clean)
     at_once = max(1, _SAMPLES // wide.shape[1])
     many = height if clean.nbytes <= IN_MEMORY else at_once
     for top in range(0, height, many):
-        out = np.empty_like(wide[top : top + many])
+        shape = wide[top : top + many].shape
+        out = scratch("out", shape, np.uint8) if brief else np.empty(shape, np.uint8)
         for start in range(0, len(out), at_once):
             before, after = (whole[start : start + at_once] for whole in (wide[top : top + many], out))
-            up, down = rows(top + start, top + start + len(before))
-            room = np.invert(up, out=scratch("room", up.shape, np.uint8))
-            np.minimum(before, room, out=after)  # so that nothing can overflow
-            after += up
-            np.maximum(after, down, out=after)
-            after -= down
+            most, least, steps = rows(top + start, top + start + len(before))
+            np.minimum(before, most, out=after)
+            np.maximum(after, least, out=after)
+            after += steps  # modulo 256, and so up or down
         part = out.reshape(-1, width, beside)[:, :, :channels]
         if moved is not None:
             moved.count(clean[top : top + many], part)

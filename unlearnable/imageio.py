@@ -98,9 +98,9 @@ def decode(
     """Upright pixels of one file's bytes; palettes become RGB, or RGBA when they hold transparency.
 
     limit_megapixels: by default what `limit` set; admit: hears the number of pixels before any is decoded, and may wait
-    until there is room; pixels_only: no metadata, which takes as long as a small photo's pixels. Raises ImageError, naming
-    the file, for everything that cannot be
-    protected faithfully: damaged or cut short, more than 8 bits a channel that Pillow cannot give, LAB colours, other
+    until there is room; pixels_only: no metadata, which takes as long as a small photo's pixels, and pixels that may stay
+    only until this thread asks for others so. Raises ImageError, naming the file, for everything that cannot be protected
+    faithfully: damaged or cut short, more than 8 bits a channel that Pillow cannot give, LAB colours, other
     containers, too small or too large. A JPEG whose middle is damaged but which ends properly cannot be told from a good
     one by the codec. Of MPO and HEIC the first picture is taken.
     """
@@ -290,7 +290,7 @@ def _picture(image: ImageFile.ImageFile, container: str, lossless: bool, name: s
     mode = _MODES[image.mode]
     if image.has_transparency_data:
         mode = _WITH_ALPHA.get(mode, mode)
-    numbers = _views.decoded(image) if image.mode == mode else _views.held(image.convert(mode))
+    numbers = _views.decoded(image, brief=told is _untold) if image.mode == mode else _views.held(image.convert(mode))
     pixels = upright(numbers, turn(image))
     if mode == "CMYK":
         return replace(told(image, _inks.shown(pixels), container, lossless, name), inks=pixels)

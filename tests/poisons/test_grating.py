@@ -118,3 +118,37 @@ def test_soft_waves_keep_less_of_the_budget() -> None:
         assert made.abs().max() <= 8 / 255 + 1e-7
         loud.append(made.square().mean().sqrt().item() * 255 / 8)
     assert loud[0] == pytest.approx(1) and loud[0] > loud[1] > loud[2] > 0.4, loud
+
+
+def test_jitter_moves_every_image_within_it_and_leaves_the_phases() -> None:
+    where, params = context(size=20), grating.Params(jitter=1.5)
+    state = grating.fit(None, params, where)
+    made = grating.delta(batch(6, size=20), state, params, where)
+    for n in range(6):
+        fx, fy = state["textures"][f"class {n}"][:2].tolist()
+        right, down = KEY.rng("grating", "jitter", f"train/{n}").random(2)
+        fx, fy = fx + 1.5 * (2 * right - 1), fy + 1.5 * (2 * down - 1)
+        px, py, sign = KEY.rng("grating", "image", f"train/{n}").random(3)
+        for row, column in ((0, 0), (3, 7), (19, 18)):
+            x, y = (math.cos(2 * math.pi * (f * (at + 0.5) / 20 + p)) for f, at, p in ((fx, column, px), (fy, row, py)))
+            want = math.copysign(8 / 255, x * y) * (-1 if sign < 0.5 else 1)
+            assert made[n, :, row, column].tolist() == pytest.approx([want] * 3)
+
+
+def test_jitter_leaves_no_line_in_a_classs_spectrum() -> None:
+    where, many = context(), batch(600)
+
+    def loudest(jitter: float) -> float:
+        """The most power that a class has at one frequency, in that of all classes together there."""
+        params = grating.Params(low=4, high=10, jitter=jitter)
+        made = grating.delta(many, grating.fit(None, params, where), params, where)[:, 0]
+        power = torch.fft.rfft2(made).abs().square()
+        of = torch.stack([power[many.labels == label].mean(0) for label in range(10)])
+        return (of.amax(0) / power.mean()).max().item()
+
+    assert loudest(1.0) < loudest(0.0) / 3
+
+
+def test_jitter_keeps_frequencies_above_zero() -> None:
+    with pytest.raises(ValueError, match="below low"):
+        grating.Params(jitter=4.0)

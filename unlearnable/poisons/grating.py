@@ -11,12 +11,15 @@ against the other two, another one in another class: that sign survives any crop
 is for photos, whose trainers crop at random; grayscale leaves less of it. With several `waves` or `octaves` the products are
 added before the cut, and each has less of the budget. With a `duty` below a half the raised part of a texture is the smaller
 one, and a class may have the texture of another turned over: the two have the same spectrum, and nothing to filter out.
+With `jitter` every image moves its class's frequencies by as much at most, up or down, each by a draw of its own: a scraper
+who compares the spectra of classes finds no line in them to filter out, and to a network, whose filters are as wide, a
+neighbouring frequency is the same texture.
 
 images: (N, 3, S, S) uint8, only their size is used; labels: (N,) int64; returns (N, 3, S, S) float, -eps or +eps, or in
 between where the waves are soft.
 
-Secrecy is not what it rests on: who has the labels can read a class's frequencies off a release's spectra and filter them
-out. Adversarial training undoes it.
+Secrecy is not what it rests on: who has the labels can read a class's frequencies off a release's spectra and, without
+jitter, filter them out. Adversarial training undoes it.
 """
 
 from __future__ import annotations
@@ -44,7 +47,15 @@ PRESETS: dict[str, dict[str, object]] = {
 
 @dataclass(frozen=True)
 class Params(_bands.Params):
-    """Those of every texture with a band."""
+    """Those of every texture with a band, and one."""
+
+    jitter: float = 0.0
+    "cycles an image by which each image's frequencies lie off its class's at most"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.jitter < self.low:
+            raise ValueError(f"jitter is 0 or above, and below low ({self.low:g}), not {self.jitter}")
 
 
 def fit(data: Batch | None, params: Params, context: Context) -> State:
@@ -61,6 +72,9 @@ def extend(state: State, params: Params, context: Context) -> State:
 def delta(batch: Batch, state: State, params: Params, context: Context) -> Tensor:
     """The texture of every image's class, in phases that follow from the key and the image's id."""
     pairs, colours = _bands.of(batch, state, context)
+    if params.jitter:
+        moved = [rng.random(2 * pairs.shape[1]) for rng in context.key.rngs("grating", "jitter", names=batch.ids)]
+        pairs = pairs + params.jitter * (2 * torch.from_numpy(np.stack(moved)).view(pairs.shape) - 1)
     pairs = torch.cat([pairs / 2**octave for octave in range(params.octaves + 1)], 1)
     count = pairs.shape[1]
     drawn = np.stack([rng.random(2 * count + 1) for rng in context.key.rngs("grating", "image", names=batch.ids)])
