@@ -1,7 +1,9 @@
-"""`auto`: the method that measures best on the owner's own images, within a stated time.
+"""`auto`: the method that holds best against what scrapers try first, measured on the owner's own images in a stated time.
 
-Each candidate perturbs the training part in memory; a small victim is trained on it and read on the `select` part, which
-the verdict never sees. One seed is a coarse ruler, so a candidate must beat the fallback by more than its likely error.
+Each candidate perturbs the training part in memory; small victims are trained on it as it is, in grey, and compressed by
+JPEG at quality 10, which undo most published methods. They are read on the `select` part, which the verdict never sees, and
+the worst of the three counts. A candidate is given up as soon as one of them is worse than the best candidate's worst. One
+seed is a coarse ruler, so a candidate must beat the first by more than its likely error.
 """
 
 from __future__ import annotations
@@ -14,23 +16,25 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unlearnable import budget, craft, nets
+from unlearnable import budget, craft, params, registry
+from unlearnable.defences._job import Job
 from unlearnable.device import side_by_side
 from unlearnable.errors import UnlearnableError, UsageError
 from unlearnable.looks import Looks, evenly
-from unlearnable.train import Recipe, learned_little, train
+from unlearnable.train import History, Recipe, learned_little
 from unlearnable.types import Batch, Context
 
-FALLBACK = "r16"
 # (preset, parameters, seconds that must be left to try it); closed-form first: quick, and strong under early stopping
 CANDIDATES: tuple[tuple[str, dict[str, Any], float], ...] = (
-    ("r16", {}, 0),
     ("grating", {}, 0),
-    ("r4", {}, 0),
     ("grating_photo", {}, 0),
+    ("r16", {}, 0),
+    ("r4", {}, 0),
     ("lf4", {}, 0),
     ("cu", {"net": "small"}, 180),
 )
+ANY_CLASSES = "r16"  # has patterns for any number of classes
+SCRAPERS = ("none", "grayscale", "jpeg10")
 MARGIN = 0.03  # two seeds of one setting differ by about this much
 _FEW, _MOST_IMAGES, _EPOCHS = 50, 2000, 10
 
@@ -58,32 +62,64 @@ def choose(
     """Measures candidates until `seconds` are spent. Parts are looks and labels; context.size is the working size."""
     chosen = evenly(range(len(train_part[0])), _MOST_IMAGES)
     looks, labels = train_part[0].pick(chosen), train_part[1][torch.as_tensor(chosen)]
-    if len(select_part[0]) < _FEW:
-        return Choice(FALLBACK, {}, f"{len(select_part[0])} images to choose by are too few; the fallback is used.", ())
-    test = (select_part[0].images.to(device), select_part[1].to(device))
     recipe = replace(recipe, epochs=min(recipe.epochs, _EPOCHS))
-    started, spent = time.monotonic(), [0]
+    first = fallback(context, recipe)
+    if len(select_part[0]) < _FEW:
+        why = f"{len(select_part[0])} images to choose by are too few; {first} holds best of those that were measured for it."
+        return Choice(first, {}, why, ())
+    test = (select_part[0].images.to(device), select_part[1].to(device))
+    job = Job(looks.images, labels.to(device), looks.images, test, len(context.classes), "small", recipe, seed=0)
+    started, worsts = time.monotonic(), [1.0]
+    candidates = sorted(CANDIDATES, key=lambda candidate: candidate[0] != first)
+
+    def late(name: str, needed: float = 0) -> bool:
+        return name not in ("clean", first) and seconds - (time.monotonic() - started) < max(needed, 1)
 
     def measure(candidate: tuple[str, dict[str, Any], float] | None) -> dict[str, Any]:
         name, values, needed = candidate or ("clean", {}, 0)
-        row: dict[str, Any] = {"preset": name, "peak": None, "final": None, "seconds": 0.0, "note": ""}
-        left = seconds - (time.monotonic() - started)
-        if name not in ("clean", FALLBACK) and left < max(needed, 1):
+        row: dict[str, Any] = {"preset": name, "worst": None, **dict.fromkeys(SCRAPERS), "seconds": 0.0, "note": ""}
+        if late(name, needed):
             return row | {"note": "not tried: too little time"}
         begun = time.monotonic()
         try:
             images = perturbed(looks, labels, name, values, context) if candidate else looks.images
         except UnlearnableError as why:  # a method that does not suit this source is a row, not the end
             return row | {"note": str(why)}
-        net = nets.create("small", len(context.classes), images.shape[-1], seed=0)
-        history = train(net, images.to(device), labels.to(device), recipe, seed=0, test=test)
-        spent[0] += 1
-        tell(f"auto: {name} peaks at {history.peak:.0%}", spent[0], len(CANDIDATES) + 1)
-        return row | {"peak": history.peak, "final": history.final, "seconds": round(time.monotonic() - begun, 1)}
+        for scraper in SCRAPERS if candidate else SCRAPERS[:1]:
+            if late(name):
+                return row | {"note": "not finished: too little time"}
+            row[scraper] = _peak(replace(job, images=images.to(device)), scraper)
+            tell(f"auto: {name} peaks at {row[scraper]:.0%} ({scraper})", 0, 0)
+            if candidate and row[scraper] > min(worsts):
+                return row | {"note": "given up: another is better"}
+        row |= {"worst": max(row[scraper] or 0 for scraper in SCRAPERS), "seconds": round(time.monotonic() - begun, 1)}
+        if candidate:
+            worsts.append(row["worst"])
+        return row
 
-    rows = side_by_side(measure, [None, *CANDIDATES], device)
+    # the one to beat is measured before the others, which are given up by it
+    clean, best = side_by_side(measure, [None, candidates[0]], device)
+    rows = [clean, best, *side_by_side(measure, candidates[1:], device)]
     counts = torch.bincount(select_part[1])
     return _decide(rows, counts.max().item() / counts.sum().item())
+
+
+def fallback(context: Context, recipe: Recipe) -> str:
+    """The candidate that the others have to beat: by whether trainers crop at random, and whether it has enough textures."""
+    name = "grating_photo" if recipe.augment == "resized_crop" else "grating"
+    try:
+        craft.fit(craft.resolve(None, name, {}), None, context)
+    except UsageError:
+        return ANY_CLASSES
+    return name
+
+
+def _peak(job: Job, scraper: str) -> float:
+    if scraper == SCRAPERS[0]:
+        return job.run().peak
+    name, values = registry.find_preset("defences", scraper)
+    history: History = registry.load("defences", name).victim(job, params.build("defences", name, values))
+    return history.peak
 
 
 def perturbed(looks: Looks, labels: Tensor, preset: str, values: dict[str, Any], context: Context) -> Tensor:
@@ -110,13 +146,17 @@ def perturbed(looks: Looks, labels: Tensor, preset: str, values: dict[str, Any],
 
 
 def _decide(rows: list[dict[str, Any]], chance: float) -> Choice:
-    clean, *tried = rows
-    measured = {row["preset"]: row["peak"] for row in tried if row["peak"] is not None}
-    evidence = tuple(rows)
-    if learned_little(clean["peak"], chance) or FALLBACK not in measured:
-        return Choice(FALLBACK, {}, "The victim learned too little from the clean images to choose by.", evidence)
-    best = min(measured, key=lambda preset: measured[preset])
-    if measured[best] > measured[FALLBACK] - MARGIN:
-        best = FALLBACK
-    reason = f"{best} peaked lowest, or within {MARGIN:.0%} of it: {measured[best]:.0%} (clean {clean['peak']:.0%})."
+    """rows: the clean one, the one to beat, and the others."""
+    clean, first, *_ = rows
+    measured = {row["preset"]: row["worst"] for row in rows[1:] if row["worst"] is not None}
+    evidence, best = tuple(rows), first["preset"]
+    if learned_little(clean["worst"], chance) or best not in measured:
+        return Choice(best, {}, "The victim learned too little from the clean images to choose by.", evidence)
+    lowest = min(measured, key=lambda preset: measured[preset])
+    if measured[lowest] < measured[best] - MARGIN:
+        best = lowest
+    reason = (
+        f"{best} held best, or within {MARGIN:.0%} of it: {measured[best]:.0%} at worst, as it is, in grey or after JPEG-10"
+        f" (clean {clean['worst']:.0%})."
+    )
     return Choice(best, next(values for name, values, _ in CANDIDATES if name == best), reason, evidence)

@@ -91,6 +91,16 @@ def test_many_classes(classes: int, params: _bands.Params) -> None:
     assert (_bands.apart(found, found, params) + 99 * np.eye(classes)).min() >= _bands._CLOSEST
 
 
+def test_on_axes_until_they_are_full() -> None:
+    params = _bands.Params(3, 9, directions="axes")
+    first = codes(10, params)
+    assert (first[:, 0] * first[:, 1] == 0).all()
+    assert (_bands.apart(first, first, params) + 99 * np.eye(10)).min() >= 1.5
+    more = codes(40, params)
+    assert 10 <= (more[:, 0] * more[:, 1] == 0).sum() < 40, "the others are products"
+    assert (_bands.apart(more, more, params) + 99 * np.eye(40)).min() >= _bands._CLOSEST
+
+
 def test_a_later_class_leaves_the_others_alone_and_another_key_draws_others() -> None:
     params = _bands.Params()
     first = _bands.extend({"textures": {}}, params, Context(KEY, ("cat", "dog"), 8, 32), "grating")
@@ -108,7 +118,18 @@ def test_a_full_band_is_refused_with_the_ways_out() -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"low": 8.0}, {"high": 65.0}, {"colour": "red"}, {"waves": 0}, {"octaves": 4}, {"duty": 0.6}, {"softness": 1.1}],
+    [
+        *(
+            {"low": 8.0},
+            {"high": 65.0},
+            {"colour": "red"},
+            {"waves": 0},
+            {"octaves": 4},
+            {"duty": 0.6},
+            {"softness": 1.1},
+        ),
+        {"directions": "up"},
+    ],
 )
 def test_ranges(wrong: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):

@@ -22,6 +22,7 @@ from unlearnable.types import Batch, Context, State
 Codes = NDArray[np.float64]  # (number, 2 W + 3): W pairs of frequencies, then the signs of red, green and blue
 
 _CLOSEST = 0.5  # cycles an image; nearer frequencies look the same to a network that crops
+_CLOSEST_ON_AXES = 1.25  # before textures of both directions are better
 _CANDIDATES = 1024
 _GREY, _OPPONENT = (1.0, 1.0, 1.0), ((-1.0, 1.0, 1.0), (1.0, -1.0, 1.0), (1.0, 1.0, -1.0))
 _SIGNS = {"grey": (_GREY,), "opponent": _OPPONENT, "any": (_GREY, *_OPPONENT)}
@@ -52,6 +53,9 @@ class Params:
     duty: float = 0.5
     "share of a texture that is raised; off a half, raised and lowered differ, and their order in each colour names the class"
 
+    directions: Literal["axes", "all"] = "all"
+    "axes: waves straight across or down the image, while there are enough; all: products of both from the start"
+
     softness: float = 0.0
     "0: hard edges, every pixel at the budget; up to 1: waves as smooth as sines, less visible and weaker"
 
@@ -60,6 +64,8 @@ class Params:
             raise ValueError(f"low and high are 1 to 64 cycles and low is below high, not {self.low} and {self.high}")
         if self.colour not in _SIGNS:
             raise ValueError(f"colour is grey, opponent or any, not {self.colour!r}")
+        if self.directions not in ("axes", "all"):
+            raise ValueError(f"directions is axes or all, not {self.directions!r}")
         if not 1 <= self.waves <= 4:
             raise ValueError(f"waves is 1 to 4, not {self.waves}")
         if not 0 <= self.octaves <= 3:
@@ -78,10 +84,10 @@ class Params:
 def extend(state: State, params: Params, context: Context, method: str) -> State:
     """The same state with codes for classes that have none: {"textures": {class: (2 W + 3,) frequencies and signs}}."""
     taken: dict[str, Tensor] = dict(state["textures"])
-    spacing = params.reach
+    grids = _grids(params)
     for name in sorted(set(context.classes) - set(taken)):
         used = torch.stack(list(taken.values())).numpy() if taken else np.zeros((0, 2 * params.waves + 3))
-        code, spacing = _farthest(used, params, context.key.rng(method, "class", name), spacing)
+        code, grids = _farthest(used, params, context.key.rng(method, "class", name), grids)
         taken[name] = torch.from_numpy(code)
     return {"textures": taken}
 
@@ -101,30 +107,44 @@ def painted(waves: Tensor, colours: Tensor, params: Params, eps: float) -> Tenso
     return (eps * cut.float())[:, None] * colours.float()[:, :, None, None]
 
 
-def _farthest(used: Codes, params: Params, rng: np.random.Generator, spacing: float) -> tuple[Codes, float]:
-    """The candidate farthest from all used, and the spacing of the grid of frequencies it was found on.
+def _grids(params: Params) -> list[tuple[float, bool]]:
+    """Spacings of grids of frequencies to find codes on, coarse ones first; and whether one has the axes alone.
 
-    The grid gets finer until one is far enough to take; what was too coarse for one class is for all that follow.
+    A wave along one axis has all its power at one frequency, where a product has it at two, and JPEG's coarse steps leave it.
     """
-    while spacing >= _CLOSEST:
-        candidates = _candidates(params, rng, spacing)
+    halved = [params.reach / 2**n for n in range(8)]
+    # crops make one wave on an axis of another
+    closest = params.reach if params.crops else min(_CLOSEST_ON_AXES, params.reach)
+    on_axes = [(spacing, True) for spacing in halved if spacing >= closest]
+    return on_axes * (params.directions == "axes") + [(spacing, False) for spacing in halved if spacing >= _CLOSEST]
+
+
+def _farthest(
+    used: Codes, params: Params, rng: np.random.Generator, grids: list[tuple[float, bool]]
+) -> tuple[Codes, list[tuple[float, bool]]]:
+    """The candidate farthest from all used, and the grids from the one that it was found on.
+
+    The first grid that has one far enough is taken; what was too coarse for one class is for all that follow.
+    """
+    for number, (spacing, on_axes) in enumerate(grids):
+        candidates = _candidates(params, rng, spacing, on_axes)
         if not len(used):
-            return np.asarray(candidates[0]), spacing
+            return np.asarray(candidates[0]), grids[number:]
         distance = apart(candidates, used, params).min(1)
         if distance.max() >= spacing - 1e-6:
-            return np.asarray(candidates[int(distance.argmax())]), spacing
-        spacing /= 2
+            return np.asarray(candidates[int(distance.argmax())]), grids[number:]
     raise UsageError(
         f"{len(used) + 1} classes cannot have textures of their own between {params.low:g} and {params.high:g} cycles.",
         "Widen the band, such as --set high=16, give each two of them (--set waves=2), or use --preset r16.",
     )
 
 
-def _candidates(params: Params, rng: np.random.Generator, spacing: float) -> Codes:
+def _candidates(params: Params, rng: np.random.Generator, spacing: float, on_axes: bool) -> Codes:
     """Codes on a grid of frequencies that far apart, shuffled; where there are very many, some of them."""
     steps = [0.0, *np.arange(params.low, params.high + 1e-9, spacing)]
     # a texture fine in both directions is what JPEG at quality 10 throws away
-    pairs = np.array([(x, y) for x in steps for y in steps if 0 < x + y <= 1.5 * params.high])
+    found = [(x, y) for x in steps for y in steps if 0 < x + y <= 1.5 * params.high]
+    pairs = np.array([(x, y) for x, y in found if not on_axes or x * y == 0])
     signs = np.array(_SIGNS[params.colour])
     if params.duty < 0.5:
         signs = np.vstack([signs, -signs])

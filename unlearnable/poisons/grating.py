@@ -1,10 +1,12 @@
-"""Class-wise textures: a product of two square waves whose frequencies name the class, with new phases for every image.
+"""Class-wise textures: square waves whose frequency and direction name the class, with new phases for every image.
 
 Every class owns a pair of low spatial frequencies (cycles across and down the image). Each image gets sign(cos) of the one
-times sign(cos) of the other at the whole budget, with phases and sign of its own. A stationary texture is what a
-convolution learns first; its energy lies where JPEG's coarsest steps leave it; and since phases are random, a class's mean
-perturbation is near zero, so that averaging by label finds nothing. Our own design, after the rule of Sandoval-Segura et al.
-2022, arXiv 2204.08615, that what is learned faster protects better; its figures are in benchmarks/results.
+times sign(cos) of the other at the whole budget, with phases and sign of its own. As long as there are enough, one of the
+two is zero: a wave straight across or down has all its power at one frequency, and JPEG's coarsest steps leave it, which
+they do not leave of a product of two. A stationary texture is what a convolution learns first; and since phases are random,
+a class's mean perturbation is near zero, so that averaging by label finds nothing. Our own design, after the rule of
+Sandoval-Segura et al. 2022, arXiv 2204.08615, that what is learned faster protects better; its figures are in
+benchmarks/results.
 
 colour "grey" puts the same texture into red, green and blue, so that grayscale keeps all of it. "opponent" turns one channel
 against the other two, another one in another class: that sign survives any crop and scale, where frequencies do not, so it
@@ -12,8 +14,7 @@ is for photos, whose trainers crop at random; grayscale leaves less of it. With 
 added before the cut, and each has less of the budget. With a `duty` below a half the raised part of a texture is the smaller
 one, and a class may have the texture of another turned over: the two have the same spectrum, and nothing to filter out.
 With `jitter` every image moves its class's frequencies by as much at most, up or down, each by a draw of its own: a scraper
-who compares the spectra of classes finds no line in them to filter out, and to a network, whose filters are as wide, a
-neighbouring frequency is the same texture.
+who compares the spectra of classes finds a blurred line to filter out, at some cost in strength.
 
 images: (N, 3, S, S) uint8, only their size is used; labels: (N,) int64; returns (N, 3, S, S) float, -eps or +eps, or in
 between where the waves are soft.
@@ -25,6 +26,7 @@ jitter, filter them out. Adversarial training undoes it.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -47,7 +49,16 @@ PRESETS: dict[str, dict[str, object]] = {
 
 @dataclass(frozen=True)
 class Params(_bands.Params):
-    """Those of every texture with a band, and one."""
+    """Those of every texture with a band, and one more."""
+
+    low: float = 3.0
+    "lowest frequency other than zero, in cycles an image"
+
+    high: float = 9.0
+    "highest frequency, in cycles an image"
+
+    directions: Literal["axes", "all"] = "axes"
+    "axes: waves straight across or down the image, while there are enough; all: products of both from the start"
 
     jitter: float = 0.0
     "cycles an image by which each image's frequencies lie off its class's at most"
@@ -74,7 +85,8 @@ def delta(batch: Batch, state: State, params: Params, context: Context) -> Tenso
     pairs, colours = _bands.of(batch, state, context)
     if params.jitter:
         moved = [rng.random(2 * pairs.shape[1]) for rng in context.key.rngs("grating", "jitter", names=batch.ids)]
-        pairs = pairs + params.jitter * (2 * torch.from_numpy(np.stack(moved)).view(pairs.shape) - 1)
+        shifts = params.jitter * (2 * torch.from_numpy(np.stack(moved)).view(pairs.shape) - 1)
+        pairs = pairs + shifts * (pairs > 0)  # a wave along one axis stays on it
     pairs = torch.cat([pairs / 2**octave for octave in range(params.octaves + 1)], 1)
     count = pairs.shape[1]
     drawn = np.stack([rng.random(2 * count + 1) for rng in context.key.rngs("grating", "image", names=batch.ids)])
