@@ -7,6 +7,7 @@ stands for the waves (x, y) and (x, -y) alike, so that a mirrored image has the 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -84,7 +85,7 @@ class Params:
 def extend(state: State, params: Params, context: Context, method: str) -> State:
     """The same state with codes for classes that have none: {"textures": {class: (2 W + 3,) frequencies and signs}}."""
     taken: dict[str, Tensor] = dict(state["textures"])
-    grids = _grids(params)
+    grids: Sequence[_Grid] = _grids(params)
     for name in sorted(set(context.classes) - set(taken)):
         used = torch.stack(list(taken.values())).numpy() if taken else np.zeros((0, 2 * params.waves + 3))
         code, grids = _farthest(used, params, context.key.rng(method, "class", name), grids)
@@ -107,31 +108,41 @@ def painted(waves: Tensor, colours: Tensor, params: Params, eps: float) -> Tenso
     return (eps * cut.float())[:, None] * colours.float()[:, :, None, None]
 
 
-def _grids(params: Params) -> list[tuple[float, bool]]:
-    """Spacings of grids of frequencies to find codes on, coarse ones first; and whether one has the axes alone.
+@dataclass(frozen=True)
+class _Grid:
+    """Frequencies to find codes on, `spacing` apart from `low` to the end of the band; or the waves along the axes alone."""
 
-    A wave along one axis has all its power at one frequency, where a product has it at two, and JPEG's coarse steps leave it.
-    """
-    halved = [params.reach / 2**n for n in range(8)]
-    # crops make one wave on an axis of another
-    closest = params.reach if params.crops else min(_CLOSEST_ON_AXES, params.reach)
-    on_axes = [(spacing, True) for spacing in halved if spacing >= closest]
-    return on_axes * (params.directions == "axes") + [(spacing, False) for spacing in halved if spacing >= _CLOSEST]
+    low: float
+    spacing: float
+    on_axes: bool = False
+
+
+def _grids(params: Params) -> list[_Grid]:
+    """The best first. A wave along one axis has all its power at one frequency, where a product has it at two, and JPEG's
+    coarse steps leave it. A crop makes one wave along an axis of another: with `crops` there is one an axis and colour."""
+    spacings = [params.reach / 2**n for n in range(8)]
+    on_axes = [_Grid(params.low, spacing, True) for spacing in spacings if spacing >= _CLOSEST_ON_AXES]
+    if params.crops:
+        on_axes = [_Grid(params.high, params.reach, True)]
+    everywhere = [_Grid(params.low, spacing) for spacing in spacings if spacing >= _CLOSEST]
+    return [*on_axes, *everywhere] if params.directions == "axes" else everywhere
 
 
 def _farthest(
-    used: Codes, params: Params, rng: np.random.Generator, grids: list[tuple[float, bool]]
-) -> tuple[Codes, list[tuple[float, bool]]]:
+    used: Codes, params: Params, rng: np.random.Generator, grids: Sequence[_Grid]
+) -> tuple[Codes, Sequence[_Grid]]:
     """The candidate farthest from all used, and the grids from the one that it was found on.
 
     The first grid that has one far enough is taken; what was too coarse for one class is for all that follow.
     """
-    for number, (spacing, on_axes) in enumerate(grids):
-        candidates = _candidates(params, rng, spacing, on_axes)
+    for number, grid in enumerate(grids):
+        candidates = _candidates(params, rng, grid)
+        if not len(candidates):
+            continue
         if not len(used):
             return np.asarray(candidates[0]), grids[number:]
         distance = apart(candidates, used, params).min(1)
-        if distance.max() >= spacing - 1e-6:
+        if distance.max() >= grid.spacing - 1e-6:
             return np.asarray(candidates[int(distance.argmax())]), grids[number:]
     raise UsageError(
         f"{len(used) + 1} classes cannot have textures of their own between {params.low:g} and {params.high:g} cycles.",
@@ -139,12 +150,14 @@ def _farthest(
     )
 
 
-def _candidates(params: Params, rng: np.random.Generator, spacing: float, on_axes: bool) -> Codes:
-    """Codes on a grid of frequencies that far apart, shuffled; where there are very many, some of them."""
-    steps = [0.0, *np.arange(params.low, params.high + 1e-9, spacing)]
+def _candidates(params: Params, rng: np.random.Generator, grid: _Grid) -> Codes:
+    """Codes on a grid, shuffled; where there are very many, some of them; none where it has fewer frequencies than a code."""
+    steps = [0.0, *np.arange(grid.low, params.high + 1e-9, grid.spacing)]
     # a texture fine in both directions is what JPEG at quality 10 throws away
     found = [(x, y) for x in steps for y in steps if 0 < x + y <= 1.5 * params.high]
-    pairs = np.array([(x, y) for x, y in found if not on_axes or x * y == 0])
+    pairs = np.array([(x, y) for x, y in found if not grid.on_axes or x * y == 0])
+    if len(pairs) < params.waves:
+        return np.zeros((0, 2 * params.waves + 3))
     signs = np.array(_SIGNS[params.colour])
     if params.duty < 0.5:
         signs = np.vstack([signs, -signs])

@@ -43,7 +43,7 @@ TRAINS = False
 BLIND = True
 PRESETS: dict[str, dict[str, object]] = {
     "grating": {},
-    "grating_photo": {"low": 8.0, "high": 16.0, "colour": "opponent"},
+    "grating_photo": {"low": 8.0, "high": 14.0, "colour": "any", "crops": True},
 }
 
 
