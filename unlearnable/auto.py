@@ -72,13 +72,13 @@ def choose(
     started, worsts = time.monotonic(), [1.0]
     candidates = sorted(CANDIDATES, key=lambda candidate: candidate[0] != first)
 
-    def late(name: str, needed: float = 0) -> bool:
-        return name not in ("clean", first) and seconds - (time.monotonic() - started) < max(needed, 1)
+    def late(needed: float = 0) -> bool:
+        return seconds - (time.monotonic() - started) < max(needed, 1)
 
     def measure(candidate: tuple[str, dict[str, Any], float] | None) -> dict[str, Any]:
         name, values, needed = candidate or ("clean", {}, 0)
         row: dict[str, Any] = {"preset": name, "worst": None, **dict.fromkeys(SCRAPERS), "seconds": 0.0, "note": ""}
-        if late(name, needed):
+        if name not in ("clean", first) and late(needed):
             return row | {"note": "not tried: too little time"}
         begun = time.monotonic()
         try:
@@ -86,7 +86,7 @@ def choose(
         except UnlearnableError as why:  # a method that does not suit this source is a row, not the end
             return row | {"note": str(why)}
         for scraper in SCRAPERS if candidate else SCRAPERS[:1]:
-            if late(name):
+            if scraper != SCRAPERS[0] and late():
                 return row | {"note": "not finished: too little time"}
             row[scraper] = _peak(replace(job, images=images.to(device)), scraper)
             tell(f"auto: {name} peaks at {row[scraper]:.0%} ({scraper})", 0, 0)
@@ -150,8 +150,10 @@ def _decide(rows: list[dict[str, Any]], chance: float) -> Choice:
     clean, first, *_ = rows
     measured = {row["preset"]: row["worst"] for row in rows[1:] if row["worst"] is not None}
     evidence, best = tuple(rows), first["preset"]
-    if learned_little(clean["worst"], chance) or best not in measured:
+    if learned_little(clean["worst"], chance):
         return Choice(best, {}, "The victim learned too little from the clean images to choose by.", evidence)
+    if best not in measured:
+        return Choice(best, {}, f"There was too little time to compare others with {best}: --auto-seconds.", evidence)
     lowest = min(measured, key=lambda preset: measured[preset])
     if measured[lowest] < measured[best] - MARGIN:
         best = lowest
