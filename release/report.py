@@ -158,7 +158,14 @@ def _seen_from_outside(facts: Facts) -> dict[str, Any]:
 def _grid(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     """Rows of named cells as columns and rows; the columns are all names, in the order they first appear."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
-    return {"columns": columns, "rows": [[row.get(name, "") for name in columns] for row in rows]} if rows else None
+    return {"columns": columns, "rows": [[_cell(row.get(name)) for name in columns] for row in rows]} if rows else None
+
+
+def _cell(value: Any) -> Any:
+    """What was not measured is empty; figures are short."""
+    if value is None:
+        return ""
+    return f"{value:.3g}" if isinstance(value, float) else value
 
 
 def _script() -> dict[str, Markup]:

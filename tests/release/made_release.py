@@ -96,7 +96,7 @@ def make_facts(staging: Path, **changes: Any) -> Facts:
         "owner_extra": {
             **{"method": "regions", "preset": "r16", "params": {"noise_count": 4242}, "surrogate": "secret-surrogate"},
             **{"command": "unlearnable protect photos/ copy/ --preset r16", "source": "/home/owner/photos"},
-            "auto": [{"method": "r16", "protected peak": "24.0%"}],
+            "auto": [{"preset": "grating", "worst": 0.28125}, {"preset": "r16", "worst": None, "note": "given up"}],
             "skipped": [("train/cat/broken.jpg", "The file ends before the image does.")],
             "timings": {"fit": 1.25},
             "spectrum": {"images": 3, "cycles_per_pixel": [0.1, 0.4], "power": [40.0, 0.5], "mean_power": 20.0},
