@@ -99,12 +99,16 @@ def test_the_owners_edition_has_all_of_it(tmp_path: Path, made: Made) -> None:
         "811, 977",
         "Worst case: grayscale",
         "1.2 s",
-        "<td>r16</td><td></td><td>given up</td>",  # nothing, where nothing was measured
-        "<td>grating</td><td>0.281</td>",
+        "0.281",
         "Spectrum of the change",
         "clean alone peak: 61.0%",
     ):
         assert word in text
+
+
+def test_candidates_that_were_given_up_have_no_figure(tmp_path: Path, made: Made) -> None:
+    html = report.owner(made(tmp_path))
+    assert "<td>grating</td><td>0.281</td><td></td>" in html and "<td>r16</td><td></td><td>given up</td>" in html
 
 
 def test_disclosing_adds_method_and_countermeasures_but_no_path(tmp_path: Path, made: Made) -> None:
