@@ -89,10 +89,11 @@ def choose(
             if scraper != SCRAPERS[0] and late():
                 return row | {"note": "not finished: too little time"}
             row[scraper] = _peak(replace(job, images=images.to(device)), scraper)
+            row["seconds"] = round(time.monotonic() - begun, 1)
             tell(f"auto: {name} peaks at {row[scraper]:.0%} ({scraper})", 0, 0)
             if candidate and row[scraper] > min(worsts):
                 return row | {"note": "given up: another is better"}
-        row |= {"worst": max(row[scraper] or 0 for scraper in SCRAPERS), "seconds": round(time.monotonic() - begun, 1)}
+        row["worst"] = max(row[scraper] or 0 for scraper in SCRAPERS)
         if candidate:
             worsts.append(row["worst"])
         return row
