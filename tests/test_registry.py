@@ -33,6 +33,12 @@ def test_what_a_file_says_of_itself_is_what_it_does(kind: str) -> None:
         assert {field.name: field.default for field in described.params} == made
 
 
+def test_another_default_keeps_the_help_of_the_shared_parameter() -> None:
+    mine, shared = ({f.name: f for f in registry.describe("poisons", name).params} for name in ("grating", "spectral"))
+    assert (mine["low"].default, shared["low"].default) == (3.0, 4.0)
+    assert mine["low"].help == shared["low"].help != ""
+
+
 def test_a_misspelled_name_is_answered_with_the_nearest() -> None:
     with pytest.raises(UsageError, match="Did you mean 'regions'"):
         registry.load("poisons", "region")

@@ -190,7 +190,10 @@ def _literal(node: ast.expr) -> Any:
 
 
 def _fields(kind: str, node: ast.ClassDef) -> tuple[Field, ...]:
-    """Annotated fields of a Params class, after those of a shared base (`_pgd.Params`); the string after one is its help."""
+    """Annotated fields of a Params class, after those of a shared base (`_pgd.Params`); the string after one is its help.
+
+    One that only gives a field of the base another default keeps the base's help.
+    """
     out: dict[str, Field] = {}
     for base in node.bases:
         if isinstance(base, ast.Attribute) and isinstance(base.value, ast.Name):
@@ -202,5 +205,6 @@ def _fields(kind: str, node: ast.ClassDef) -> tuple[Field, ...]:
         if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name) and item.value is not None:
             doc = after.value.value if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant) else ""
             name = item.target.id
-            out[name] = Field(name, ast.unparse(item.annotation), _literal(item.value), str(doc))
+            inherited = out[name].help if name in out else ""
+            out[name] = Field(name, ast.unparse(item.annotation), _literal(item.value), str(doc) or inherited)
     return tuple(out.values())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from unlearnable.errors import UsageError
 from unlearnable.keys import Key
-from unlearnable.poisons import _bands
+from unlearnable.poisons import _bands, grating
 from unlearnable.types import Context
 
 KEY = Key(bytes(range(32)))
@@ -99,6 +100,15 @@ def test_on_axes_until_they_are_full() -> None:
     more = codes(40, params)
     assert 10 <= (more[:, 0] * more[:, 1] == 0).sum() < 40, "the others are products"
     assert (_bands.apart(more, more, params) + 99 * np.eye(40)).min() >= _bands._CLOSEST
+
+
+def test_photos_of_hundreds_of_classes_have_codes_and_the_first_are_straight_and_fine() -> None:
+    params = grating.Params(**grating.PRESETS["grating_photo"])  # type: ignore[arg-type]
+    found = codes(200, params)
+    assert (found[:8, :2].min(1) == 0).all() and (found[:8, :2].max(1) == params.high).all()
+    assert (_bands.apart(found[:16], found[:16], params) + 99 * np.eye(16)).min() >= 2, "however a trainer crops"
+    uncropped = _bands.apart(found, found, replace(params, crops=False)) + 99 * np.eye(200)
+    assert uncropped.min() >= _bands._CLOSEST, "the last at least where none does"
 
 
 def test_a_later_class_leaves_the_others_alone_and_another_key_draws_others() -> None:

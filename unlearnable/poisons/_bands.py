@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -49,7 +49,7 @@ class Params:
     "octaves below its frequencies that a texture holds as well, so that a part of it made larger looks like the whole"
 
     crops: bool = False
-    "keep classes apart where trainers crop at random: by direction and octave, which a crop leaves, not by frequency"
+    "keep classes apart where trainers crop at random, as many as can be: by direction and octave, which a crop leaves"
 
     duty: float = 0.5
     "share of a texture that is raised; off a half, raised and lowered differ, and their order in each colour names the class"
@@ -110,21 +110,30 @@ def painted(waves: Tensor, colours: Tensor, params: Params, eps: float) -> Tenso
 
 @dataclass(frozen=True)
 class _Grid:
-    """Frequencies to find codes on, `spacing` apart from `low` to the end of the band; or the waves along the axes alone."""
+    """Frequencies to find codes on, `spacing` apart from `low` to the end of the band; or the waves along the axes alone.
+
+    crops: whether the codes have to stay apart when they are cropped.
+    """
 
     low: float
     spacing: float
+    crops: bool
     on_axes: bool = False
 
 
 def _grids(params: Params) -> list[_Grid]:
-    """The best first. A wave along one axis has all its power at one frequency, where a product has it at two, and JPEG's
-    coarse steps leave it. A crop makes one wave along an axis of another: with `crops` there is one an axis and colour."""
+    """The best first.
+
+    A wave along one axis has all its power at one frequency, where a product has it at two, and JPEG's coarse steps leave more
+    of it. A crop makes one wave along an axis of another: with `crops` there is one an axis and colour, then what else crops
+    leave apart, and when that is full what they do not.
+    """
     spacings = [params.reach / 2**n for n in range(8)]
-    on_axes = [_Grid(params.low, spacing, True) for spacing in spacings if spacing >= _CLOSEST_ON_AXES]
+    cropped = [True, False] if params.crops else [False]
+    everywhere = [_Grid(params.low, space, crops) for crops in cropped for space in spacings if space >= _CLOSEST]
+    on_axes = [_Grid(params.low, space, False, True) for space in spacings if space >= _CLOSEST_ON_AXES]
     if params.crops:
-        on_axes = [_Grid(params.high, params.reach, True)]
-    everywhere = [_Grid(params.low, spacing) for spacing in spacings if spacing >= _CLOSEST]
+        on_axes = [_Grid(params.high, params.reach, True, True)]
     return [*on_axes, *everywhere] if params.directions == "axes" else everywhere
 
 
@@ -141,7 +150,7 @@ def _farthest(
             continue
         if not len(used):
             return np.asarray(candidates[0]), grids[number:]
-        distance = apart(candidates, used, params).min(1)
+        distance = apart(candidates, used, replace(params, crops=grid.crops)).min(1)
         if distance.max() >= grid.spacing - 1e-6:
             return np.asarray(candidates[int(distance.argmax())]), grids[number:]
     raise UsageError(

@@ -2,25 +2,25 @@
 
 Every class owns a pair of low spatial frequencies (cycles across and down the image). Each image gets sign(cos) of the one
 times sign(cos) of the other at the whole budget, with phases and sign of its own. As long as there are enough, one of the
-two is zero: a wave straight across or down has all its power at one frequency, and JPEG's coarsest steps leave it, which
-they do not leave of a product of two. A stationary texture is what a convolution learns first; and since phases are random,
+two is zero: a wave straight across or down has all its power at one frequency, and JPEG's coarsest steps leave more of that
+than of a product of two. A stationary texture is what a convolution learns first; and since phases are random,
 a class's mean perturbation is near zero, so that averaging by label finds nothing. Our own design, after the rule of
 Sandoval-Segura et al. 2022, arXiv 2204.08615, that what is learned faster protects better; its figures are in
 benchmarks/results.
 
 colour "grey" puts the same texture into red, green and blue, so that grayscale keeps all of it. "opponent" turns one channel
-against the other two, another one in another class: that sign survives any crop and scale, where frequencies do not, so it
-is for photos, whose trainers crop at random; grayscale leaves less of it. With several `waves` or `octaves` the products are
-added before the cut, and each has less of the budget. With a `duty` below a half the raised part of a texture is the smaller
-one, and a class may have the texture of another turned over: the two have the same spectrum, and nothing to filter out.
-With `jitter` every image moves its class's frequencies by as much at most, up or down, each by a draw of its own: a scraper
-who compares the spectra of classes finds a blurred line to filter out, at some cost in strength.
+against the other two, another one in another class: that sign survives any crop and scale, where frequencies do not, but
+grayscale leaves less of it. "any" has both, for photos, whose trainers crop at random. With several `waves` or `octaves` the
+products are added before the cut, and each has less of the budget. With a `duty` below a half the raised part of a texture
+is the smaller one, and a class may have the texture of another turned over: the two have the same spectrum, and nothing to
+filter out. With `jitter` every image moves its class's frequencies by as much at most, up or down, each by a draw of its
+own: a scraper who compares the spectra of classes finds a blurred line to filter out, at some cost in strength.
 
 images: (N, 3, S, S) uint8, only their size is used; labels: (N,) int64; returns (N, 3, S, S) float, -eps or +eps, or in
 between where the waves are soft.
 
-Secrecy is not what it rests on: who has the labels can read a class's frequencies off a release's spectra and, without
-jitter, filter them out. Adversarial training undoes it.
+Secrecy is not what it rests on: who has the labels can read a class's frequencies off a release's spectra, with `jitter` as
+blurred lines, and undo most of it. Adversarial training undoes it too.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ TRAINS = False
 BLIND = True
 PRESETS: dict[str, dict[str, object]] = {
     "grating": {},
-    "grating_photo": {"low": 8.0, "high": 14.0, "colour": "any", "crops": True},
+    "grating_photo": {"low": 4.0, "high": 14.0, "colour": "any", "crops": True},
 }
 
 
@@ -52,13 +52,8 @@ class Params(_bands.Params):
     """Those of every texture with a band, and one more."""
 
     low: float = 3.0
-    "lowest frequency other than zero, in cycles an image"
-
     high: float = 9.0
-    "highest frequency, in cycles an image"
-
     directions: Literal["axes", "all"] = "axes"
-    "axes: waves straight across or down the image, while there are enough; all: products of both from the start"
 
     jitter: float = 0.0
     "cycles an image by which each image's frequencies lie off its class's at most"
