@@ -161,5 +161,5 @@ def rows_of(protocol: str) -> list[Row]:
     if protocol == "miniature-small":
         return [row for row in ROWS if row.reduced or row.name == "clean"]
     if protocol == "miniature-long":
-        return [BY_NAME[name] for name in ("clean", "RN", "LF4-shape", "R4")]
+        return [BY_NAME[name] for name in ("clean", "R16", "R128", "R4", "RN", "LF4-shape")]
     return list(ROWS)
