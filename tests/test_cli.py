@@ -29,6 +29,11 @@ def test_every_command_and_option_has_help(name: str) -> None:
     assert run(name, "--help").exit_code == 0
 
 
+def test_the_list_of_commands_has_whole_sentences() -> None:
+    _, _, listed = run("--help").stdout.partition("Commands:")
+    assert "..." not in listed and all(f"  {name} " in listed for name in registry.names("commands"))
+
+
 def test_protect_prints_the_verdict_and_where_things_are(tree: Path, tmp_path: Path) -> None:
     done = run("protect", tree, tmp_path / "out", "--preset", "r16", "--seeds", "1", "-q")
     assert done.exit_code == 0, done.output
