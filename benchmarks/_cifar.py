@@ -6,7 +6,6 @@ a point or two lower than published, and the JPEG's own traces are in every imag
 
 from __future__ import annotations
 
-import datetime
 import hashlib
 import io
 import time
@@ -19,6 +18,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import torch
+from _notes import processor, today
 from PIL import Image
 from torch import Tensor
 
@@ -90,15 +90,11 @@ def shipped(clean: Tensor, delta: Tensor, levels: int) -> Tensor:
 def about(device: torch.device) -> dict[str, Any]:
     """Date, hardware and versions, for every row of results."""
     versions = {package: metadata.version(package) for package in ("torch", "torchvision", "numpy")}
-    today = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d")
-    return {"date": today, "hardware": hardware(device), "versions": versions}
+    return {"date": today(), "hardware": hardware(device), "versions": versions}
 
 
 def hardware(device: torch.device) -> str:
     """The card, or the processor and how many threads compute on it."""
     if device.type != "cpu":
         return describe(device)
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    model = next((line.partition(":")[2].strip() for line in lines if "model name" in line), "CPU")
-    return f"{model}, {torch.get_num_threads()} thread(s)"
+    return f"{processor()}, {torch.get_num_threads()} thread(s)"

@@ -36,6 +36,7 @@ import numpy as np
 import pytest
 import torch
 from _cifar import about
+from _notes import keep, run_of
 from PIL import Image
 from reproduction import RESULTS
 
@@ -290,17 +291,7 @@ def main() -> None:
         "memory": lambda: memory(args.folder, args.files),
         "pictures": lambda: pictures(args.folder, args.megapixels),
     }[args.part]()
-    document = json.loads(OUT.read_text()) if OUT.exists() else {}
-    command = " ".join(["python benchmarks/archive.py", *sys.argv[1:]])
-    load = [round(before, 1), round(os.getloadavg()[0], 1)]
-    document[args.part] = {
-        "command": command,
-        **about(torch.device("cpu")),
-        "cores": os.cpu_count(),
-        "load": load,
-        **found,
-    }
-    OUT.write_text(json.dumps(document, indent=1) + "\n")
+    keep(OUT, {args.part: run_of("archive.py", before) | about(torch.device("cpu")) | found})
 
 
 if __name__ == "__main__":

@@ -29,13 +29,14 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from _notes import RESULTS, keep, processor, today
+
 from release import hashing, layout, sign
 from release.check import check
 from release.manifest import FileEntry, Manifest, utc_now
 from release.seal import sums_bytes
 
 ROOT = Path(__file__).resolve().parents[1]
-RESULTS = ROOT / "benchmarks" / "results"
 SIZES = {"photos": 2_000_000, "thumbnails": 3_000}
 KEY = sign.from_seed(bytes(32))  # signs generated files only
 
@@ -161,12 +162,9 @@ def step(name: str, folder: Path, files: int) -> dict[str, Any]:
 
 def about() -> dict[str, Any]:
     """Date, processor, how busy it was, versions."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    model = next((line.partition(":")[2].strip() for line in lines if "model name" in line), platform.processor())
     return {
-        "date": utc_now()[:10],
-        "hardware": f"{model}, {os.cpu_count()} cores",
+        "date": today(),
+        "hardware": f"{processor()}, {os.cpu_count()} cores",
         "load": round(os.getloadavg()[0], 1),
         "versions": {"python": platform.python_version(), "openssl": ssl.OPENSSL_VERSION},
         "sha256sum": run(["sha256sum", "--version"]).splitlines()[0],
@@ -196,11 +194,8 @@ def main() -> None:
     if asked.what == "step":
         print(json.dumps(step(asked.step, asked.folder, asked.files)))
         return
-    out = RESULTS / "check.json"
-    kept = json.loads(out.read_text()) if out.exists() else {}
-    kept[asked.what] = speed(asked.megabytes, asked.rounds) if asked.what == "speed" else million(asked.files)
-    kept[f"{asked.what}_on"] = about()
-    out.write_text(json.dumps(kept, indent=1) + "\n")
+    found = speed(asked.megabytes, asked.rounds) if asked.what == "speed" else million(asked.files)
+    keep(RESULTS / "check.json", {asked.what: found, f"{asked.what}_on": about()})
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 import torch
 from _cifar import CLASSES, DATA, about, load
-from reproduction import RESULTS
+from _notes import RESULTS, keep
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -216,14 +216,11 @@ def main() -> None:
     if args.command in OURS:
         return ours(args.command, args.folder, args)
     args.folder.mkdir(parents=True, exist_ok=True)
-    file = RESULTS / "crafting.json"
-    report = json.loads(file.read_text()) if file.exists() else {}
     if args.command == "peers":
         found = peers(args.folder, args.venv, args.steps, args.images or 256, args.rounds)
     else:
         found = closed(args.images or 20_000)
-    report[args.command] = about(torch.device("cpu")) | found
-    file.write_text(json.dumps(report, indent=1) + "\n")
+    keep(RESULTS / "crafting.json", {args.command: about(torch.device("cpu")) | found})
 
 
 if __name__ == "__main__":

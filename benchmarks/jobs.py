@@ -9,10 +9,8 @@ command, the document it printed, seconds by stage, peak memory, hardware and ve
 
 from __future__ import annotations
 
-import datetime
 import json
 import os
-import platform
 import resource
 import subprocess
 import sys
@@ -20,9 +18,10 @@ import tempfile
 from importlib import metadata
 from pathlib import Path
 
+from _notes import RESULTS, processor, today
+
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared" / "data"
-RESULTS = Path(__file__).parent / "results"
 JOBS = {
     "samples": (ROOT / "samples" / "images", []),
     "cifar10": (SHARED / "cifar10-jpeg", ["--preset", "r16", "--verify", "quick"]),
@@ -54,7 +53,7 @@ def run(name: str) -> None:
     images = document["images"]["protected"]
     row = {
         "command": f"unlearnable protect {os.path.relpath(source, ROOT)} OUT {' '.join(options)}".strip(),
-        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
+        "date": today(),
         "hardware": hardware(),
         "versions": {package: metadata.version(package) for package in ("torch", "torchvision", "pillow", "numpy")},
         "exit_code": done.returncode,
@@ -86,11 +85,7 @@ def summary(row: dict) -> str:
 
 def hardware() -> str:
     """Processor and cores in words."""
-    model = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        model = next(line.partition(":")[2].strip() for line in info.read_text().splitlines() if "model name" in line)
-    return f"{os.cpu_count()} cores, {model}"
+    return f"{os.cpu_count()} cores, {processor()}"
 
 
 if __name__ == "__main__":

@@ -16,7 +16,8 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from jobs import RESULTS, ROOT, hardware
+from _notes import RESULTS
+from jobs import ROOT, hardware
 from PIL import Image
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline

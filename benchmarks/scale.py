@@ -23,17 +23,17 @@ import argparse
 import json
 import os
 import shutil
-import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from _notes import RESULTS, keep, run_of
 from _scale_engines import SHARD, WAYS, engines
 from _scale_model import Cluster, Costs, Job, counted, document, error, forecast
 from _scale_pictures import KINDS, write
 
-OUT = Path(__file__).parent / "results" / "scale.json"
+OUT = RESULTS / "scale.json"
 LARGE = {"1 million": Job(10**6), "1 billion": Job(10**9, releases=128)}
 
 
@@ -131,17 +131,7 @@ def main() -> None:
     import torch  # what a process holds, those that it starts seem to hold: not before
     from _cifar import about
 
-    kept = json.loads(OUT.read_text()) if OUT.exists() else {}
-    command = " ".join(["python benchmarks/scale.py", *sys.argv[1:]])
-    load = [round(before, 1), round(os.getloadavg()[0], 1)]
-    kept[asked.part] = {
-        "command": command,
-        **about(torch.device("cpu")),
-        "cores": os.cpu_count(),
-        "load": load,
-        **found,
-    }
-    OUT.write_text(json.dumps(kept, indent=1) + "\n")
+    keep(OUT, {asked.part: run_of("scale.py", before) | about(torch.device("cpu")) | found})
 
 
 if __name__ == "__main__":

@@ -28,8 +28,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from _notes import RESULTS, today
 from _stress import KEY, Job, at_read, clear, hold, rewrite, same, stage, state, stopped, write_pictures
-from jobs import RESULTS, hardware
+from jobs import hardware
 
 from release import layout
 from unlearnable import api
@@ -212,7 +213,7 @@ if __name__ == "__main__":
         found |= {"full_disk": stress.full_disk(), "changed": stress.changed(few), "ctrl_c": stress.interrupts(few)}
     report = {
         "command": f"python benchmarks/stress.py --kills {asked.kills} --seed {asked.seed}",
-        "date": time.strftime("%Y-%m-%d"),
+        "date": today(),
         "hardware": hardware(),
         "seconds": round(time.monotonic() - started),
         **found,

@@ -23,6 +23,7 @@ from typing import Any
 
 import torch
 from _cifar import DATA, about, load
+from _notes import RESULTS
 from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
@@ -31,7 +32,6 @@ from torchvision import transforms
 from unlearnable import nets
 from unlearnable.train import Recipe, train
 
-RESULTS = Path(__file__).parent / "results"
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 BATCH = 128
 

@@ -13,18 +13,15 @@ import hashlib
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from release import figures
+from release import figures, pages
 from release.facts import Facts
 from release.manifest import public_verification
 from unlearnable.errors import UsageError
 
-TEMPLATES = Path(__file__).with_name("templates")
 TAGS = ("no-ai-training", "unlearnable-examples", "data-protection")
 
 _BEGIN, _END = (
@@ -59,7 +56,8 @@ def card(facts: Facts) -> str:
     disclosed = facts.disclose and facts.verification
     labels = figures.arm_labels(facts)
     text = (
-        _environment()
+        # everything that the template prints is escaped for Markdown, unless it is Markup made here
+        pages.environment(autoescape=False, finalize=_escape)
         .get_template("card.md")
         .render(
             name=_title(facts),
@@ -205,19 +203,6 @@ def _classes(names: Sequence[str]) -> Markup | None:
         return None
     more = f" and {len(names) - _MOST_CLASSES:,} more" if len(names) > _MOST_CLASSES else ""
     return Markup(f"{len(names):,} classes: {', '.join(map(_escape, names[:_MOST_CLASSES]))}{more}.")
-
-
-def _environment() -> Environment:
-    """Everything that a template prints is escaped for Markdown, unless it is Markup made here."""
-    return Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=False,
-        finalize=_escape,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
 
 
 def _escape(value: object) -> str:

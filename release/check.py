@@ -18,7 +18,7 @@ from release import layout, sign
 from release.manifest import UNLISTED, Manifest
 from release.tree import Tree
 from unlearnable.errors import IntegrityError, UsageError
-from unlearnable.types import Tell
+from unlearnable.types import Tell, silent
 
 Signature = Literal["valid", "invalid", "missing", "untrusted"]
 
@@ -93,9 +93,7 @@ def check(root: Path | Tree, public_key: Path | None = None) -> CheckResult:
     )
 
 
-def with_source(
-    root: Path, spec: str, public_key: Path | None = None, tell: Tell = lambda what, done, of, failed=0: None
-) -> dict[str, Any]:
+def with_source(root: Path, spec: str, public_key: Path | None = None, tell: Tell = silent) -> dict[str, Any]:
     """The document of `check --source --json`: that of `check`, and as `source` what the originals say.
 
     Reads what the owner folder beside the release knows, where there is one: which picture was made of which original, how

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from rich.console import Console
@@ -24,15 +23,14 @@ def protected(document: dict[str, Any]) -> None:
     if images.get("unprotected"):
         out.print(f"{images['unprotected']:,} images of other classes ship unprotected, as asked.")
     for item in document["skipped"][:5]:
-        named = "" if item["id"] in item["reason"] else f"{item['id']}: "
-        out.print(f"  skipped: {named}{item['reason']}", markup=False, soft_wrap=True)
+        _say(f"  skipped: {_reason(item)}")
     if images["skipped"] > 5:
         out.print(f"  ... {images['skipped']} skipped in all; the owner's report lists them.")
     if 0 < document["without_opt_out"] < images["protected"]:  # none has it where it was not asked for
         out.print(f"  {document['without_opt_out']:,} files cannot say `no data mining`: their formats hold no XMP.")
-    out.print(f"Release:     {document['release']}", markup=False, soft_wrap=True)
-    out.print(f"Your report: {document['owner']}/report.html", markup=False, soft_wrap=True)
-    out.print(f"Keep {document['owner']} to yourself: it holds the key.", markup=False, soft_wrap=True)
+    _say(f"Release:     {document['release']}")
+    _say(f"Your report: {document['owner']}/report.html")
+    _say(f"Keep {document['owner']} to yourself: it holds the key.")
 
 
 def part(document: dict[str, Any]) -> None:
@@ -51,43 +49,37 @@ def part(document: dict[str, Any]) -> None:
         out.print(
             f"  {images['skipped']:,} images skipped; the first: {document['skipped'][0]['reason']}", markup=False
         )
-    out.print(f"Next: {following}", markup=False, soft_wrap=True)
+    _say(f"Next: {following}")
 
 
 def forecast(document: dict[str, Any]) -> None:
     """The plan of `protect --dry-run`."""
-    out = Console(highlight=False)
     images, told, seconds = document["images"], document["forecast"], document["forecast"]["seconds"]
-
-    def say(text: str) -> None:
-        out.print(text, markup=False, soft_wrap=True)
-
     formats = ", ".join(f"{each['images']:,} {name}" for name, each in images["formats"].items())
-    say(f"{images['total']:,} images to protect ({formats}), {_size(images['bytes'])}.")
+    _say(f"{images['total']:,} images to protect ({formats}), {_size(images['bytes'])}.")
     for item in document["skipped"]:
-        say(f"  left out: {item['count']:,} x {item['reason']}")
+        _say(f"  left out: {item['count']:,} x {item['reason']}")
     if document["sidecars"]:
-        say(f"  {document['sidecars']:,} sidecars to copy where nothing of an original is in them.")
+        _say(f"  {document['sidecars']:,} sidecars to copy where nothing of an original is in them.")
     for item in document["probe"]["unprotectable"][:5]:
-        named = "" if item["id"] in item["reason"] else f"{item['id']}: "
-        say(f"  of {document['probe']['images']} tried: {named}{item['reason']}")
+        _say(f"  of {document['probe']['images']} tried: {_reason(item)}")
     for stage, words in _STAGES.items():
-        say(f"{words}: " + ("unknown before the run" if seconds[stage] is None else f"about {seconds[stage]:,.0f} s"))
+        _say(f"{words}: " + ("unknown before the run" if seconds[stage] is None else f"about {seconds[stage]:,.0f} s"))
     if not document["probe"]["exact"]:
-        say("The probe used a stand-in: crafting the images themselves may take longer.")
+        _say("The probe used a stand-in: crafting the images themselves may take longer.")
     disk = document["disk"]
     free = f" of {_size(disk['free'])} that are free." + (" It will not fit." * (not disk["enough"])) if disk else "."
-    say(f"Space: about {_size(told['bytes'])}{free}")
-    say(f"Memory: about {_size(told['memory'])}.")
-    say(f"Release: {document['release']} ({document['layout']}); yours alone: {document['owner']}")
-    say("Nothing was written.")
+    _say(f"Space: about {_size(told['bytes'])}{free}")
+    _say(f"Memory: about {_size(told['memory'])}.")
+    _say(f"Release: {document['release']} ({document['layout']}); yours alone: {document['owner']}")
+    _say("Nothing was written.")
 
 
 def previewed(document: dict[str, Any]) -> None:
     """The result of `preview`."""
     out = Console(highlight=False)
     out.print(f"{document['images']} images under {document['method']}. {document['note']}", markup=False)
-    out.print(f"Preview: {document['preview']} (it shows originals)", markup=False, soft_wrap=True)
+    _say(f"Preview: {document['preview']} (it shows originals)")
 
 
 _STAGES = {"learn": "Looking at the images", "write": "Writing", "verify": "Verifying", "finish": "Reports and seal"}
@@ -150,7 +142,7 @@ def verification(document: dict[str, Any]) -> None:
     if "diagnosis" in document:
         _diagnosis(out, document["diagnosis"])
     if "report" in document:
-        out.print(f"Your report: {document['report']}", markup=False, soft_wrap=True)
+        _say(f"Your report: {document['report']}")
 
 
 def planned(document: dict[str, Any]) -> None:
@@ -184,41 +176,36 @@ def _diagnosis(out: Console, found: dict[str, Any]) -> None:
 
 def checked(found: dict[str, Any]) -> None:
     """The result of `check` for people."""
-    out = Console(highlight=False)
-
-    def say(text: str) -> None:
-        out.print(text, markup=False, soft_wrap=True)
-
     for kind in ("changed", "missing", "extra"):
         for path in found[kind]:
-            say(f"{kind}: {path}")
-    say(f"signature: {found['signature']}")
+            _say(f"{kind}: {path}")
+    _say(f"signature: {found['signature']}")
     if found.get("signer"):
-        say(f"signer: {found['signer']}")
+        _say(f"signer: {found['signer']}")
     if "source" not in found:
-        say("Every file is as it was signed." if found["ok"] else "This is not the release that was signed.")
+        _say("Every file is as it was signed." if found["ok"] else "This is not the release that was signed.")
     elif found["source"] is None:
-        say("This is not the release that was signed, so it was not compared with the originals.")
+        _say("This is not the release that was signed, so it was not compared with the originals.")
     else:
-        _compared(found["source"], say)
+        _compared(found["source"])
 
 
-def _compared(source: dict[str, Any], say: Callable[[str], None]) -> None:
+def _compared(source: dict[str, Any]) -> None:
     """What the originals say of a release."""
     for each in source["findings"]:
         row = "" if each["row"] is None else f", row {each['row']}"
-        say(f"{each['kind']}: {each['path']}{row} {each['reason']}")
+        _say(f"{each['kind']}: {each['path']}{row} {each['reason']}")
     for kind, words in (("lossless", "losslessly"), ("lossy", "as JPEG or AVIF")):
         part = source[kind]
         if part["images"] and part["linf"] is not None:
             mean = f", {part['psnr']:.1f} dB on average" if part["psnr"] is not None else ""
-            say(f"{part['images']:,} pictures stored {words}: pixels change by at most {part['linf']}{mean}.")
+            _say(f"{part['images']:,} pictures stored {words}: pixels change by at most {part['linf']}{mean}.")
     if source["unprotected"]:
-        say(f"{source['unprotected']:,} pictures are of classes that were not to be protected.")
+        _say(f"{source['unprotected']:,} pictures are of classes that were not to be protected.")
     if source["splits_left_out"]:
-        say(f"Not in the release: {', '.join(source['splits_left_out'])}.")
+        _say(f"Not in the release: {', '.join(source['splits_left_out'])}.")
     count = len(source["findings"])
-    say(
+    _say(
         f"{source['images']:,} pictures compared with their originals: {f'{count:,} findings' if count else 'nothing leaks'}."
     )
 
@@ -231,15 +218,13 @@ def pushed(document: dict[str, Any]) -> None:
         f"{document['files']:,} files read back as they were sealed; {document['sent']:,} of them were sent now "
         f"({document['bytes']:,} bytes)."
     )
-    out.print(
-        f"{'Private' if document['private'] else 'Public'}, {gate}: {document['url']}", markup=False, soft_wrap=True
-    )
+    _say(f"{'Private' if document['private'] else 'Public'}, {gate}: {document['url']}")
 
 
 def traced(document: dict[str, Any]) -> None:
     """The result of `trace` for people: the verdict, each test, and where the evidence lies."""
     out = Console(highlight=False)
-    out.print(document["verdict"], markup=False, soft_wrap=True)
+    _say(document["verdict"])
     table = Table("Test", "p", "corrected", "measured", "by chance", "questions")
     for test in (document["primary"], *document["secondary"]):
         if test["not_run"]:
@@ -250,32 +235,34 @@ def traced(document: dict[str, Any]) -> None:
         table.add_row(test["test"], f"{test['p']:.2g}", corrected, *figures)
     out.print(table)
     out.print(f"Chosen beforehand: {document['primary']['test']}, to be read at {document['alpha']:g}.", markup=False)
-    out.print(f"Signed evidence, private: {document['evidence']}", markup=False, soft_wrap=True)
+    _say(f"Signed evidence, private: {document['evidence']}")
 
 
 def queried(document: dict[str, Any]) -> None:
     """What `trace --write-queries` wrote, for people."""
-    out = Console(highlight=False)
-    out.print(
+    _say(
         f"{document['queries']:,} pictures and queries.csv are in {document['folder']}. Write the label that the service "
-        "gives to each picture beside its name, and pass that file as --model.",
-        markup=False,
-        soft_wrap=True,
+        "gives to each picture beside its name, and pass that file as --model."
     )
 
 
 def keys(document: dict[str, Any]) -> None:
     """The owner's keys, for people."""
-    out = Console(highlight=False)
-
-    def say(text: str) -> None:
-        out.print(text, markup=False, soft_wrap=True)
-
-    say(f"Your keys:   {document['file']}, {'with a' if document['passphrase'] else 'without'} passphrase")
-    say(f"Fingerprint: {document['fingerprint']}")
+    _say(f"Your keys:   {document['file']}, {'with a' if document['passphrase'] else 'without'} passphrase")
+    _say(f"Fingerprint: {document['fingerprint']}")
     for old in document["retired"]:
-        say(f"Retired:     {old['fingerprint']} in {old['file']}")
-    say("Keep a copy of that file in a safe place: nobody can make it again.")
+        _say(f"Retired:     {old['fingerprint']} in {old['file']}")
+    _say("Keep a copy of that file in a safe place: nobody can make it again.")
+
+
+def _say(text: str) -> None:
+    """A line as it is: paths and names keep their brackets, and break nowhere, so that they can be copied."""
+    Console(highlight=False).print(text, markup=False, soft_wrap=True)
+
+
+def _reason(item: dict[str, Any]) -> str:
+    """Why an image is left out, with its name where the reason does not say it."""
+    return item["reason"] if item["id"] in item["reason"] else f"{item['id']}: {item['reason']}"
 
 
 _ARMS = {"clean": "originals", "noise": "with random noise", "protected": "protected copy"}

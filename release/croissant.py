@@ -18,6 +18,7 @@ from typing import Any
 from release import figures, layout
 from release.card import TAGS
 from release.facts import Facts
+from release.files import encoded
 from release.tree import Tree
 
 CONFORMS = ("http://mlcommons.org/croissant/1.1", "http://mlcommons.org/croissant/RAI/1.0")
@@ -52,7 +53,7 @@ def add(staging: Path, facts: Facts, tree: Tree | None = None) -> Facts:
     tree: where the data lies, unless in the same folder.
     """
     text = json.dumps(document(tree or Tree(staging), facts), ensure_ascii=False, indent=1) + "\n"
-    (staging / layout.CROISSANT).write_bytes(text.encode("utf-8", "backslashreplace"))
+    (staging / layout.CROISSANT).write_bytes(encoded(text))
     others = tuple(name for name in facts.documents if name != layout.CROISSANT)
     return replace(facts, documents=(*others, layout.CROISSANT))
 

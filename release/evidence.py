@@ -19,13 +19,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 from securesystemslib import exceptions
 from securesystemslib.dsse import Envelope
 
-from release import keyring, layout, sign
-from release.card import TEMPLATES
+from release import keyring, layout, pages, sign
+from release.files import encoded
 from release.manifest import utc_now
 from unlearnable.errors import IntegrityError, disk_error
 from unlearnable.keys import commitment
@@ -71,7 +69,7 @@ def write(
         sign.write_new(folder / ANSWERS, answers, 0o600)
         sign.write_new(folder / ENVELOPE, envelope, 0o600)
         page = report(full, plan)
-        sign.write_new(folder / PAGE, page.encode("utf-8", "backslashreplace"), 0o600)
+        sign.write_new(folder / PAGE, encoded(page), 0o600)
     except OSError as why:
         raise disk_error(why, owner) from why
     return full | {"evidence": str(folder)}
@@ -127,24 +125,17 @@ def table(rows: Sequence[Row]) -> bytes:
 
 def report(document: Mapping[str, Any], plan: Mapping[str, Any]) -> str:
     """The page. It shows no key, no nonce and no secret of the plan."""
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     tests = [{**document["primary"], "role": "Chosen before publication", "p_holm": None}]
     tests += [{**each, "role": "Further test, corrected for their number"} for each in document["secondary"]]
     context = {
         "document": document,
         "tests": [{**each, "shown": _figures(each)} for each in tests],
-        "style": Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
+        "style": pages.raw("report.css"),
         "created": document["created"].replace("T", " ").replace("Z", " UTC"),
         "method": plan["method"]["preset"],
         "found": document["finding"] in ("evidence", "secondary evidence"),
     }
-    return environment.get_template("evidence.html").render(context)
+    return pages.html("evidence.html", context)
 
 
 def _figures(test: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -28,7 +28,7 @@ from securesystemslib.signer import CryptoSigner  # type: ignore[attr-defined]  
 from release import layout, sign
 from release.manifest import utc_now
 from unlearnable.errors import UsageError, disk_error
-from unlearnable.types import Tell
+from unlearnable.types import Tell, silent
 
 FOLDER, PASSPHRASE = "UNLEARNABLE_CONFIG", "UNLEARNABLE_PASSPHRASE"
 FILE = "keys.json"
@@ -66,11 +66,11 @@ class Ring:
     def has_passphrase(self) -> bool:
         return "box" in self._kept
 
-    def secrets(self, passphrase: str | None = None) -> Secrets:
-        """Opens it; asks for the passphrase where there is one and none is given. Raises UsageError."""
+    def secrets(self) -> Secrets:
+        """Opens it; asks for the passphrase where there is one. Raises UsageError."""
         try:
             if self.has_passphrase:
-                plain = _unboxed(self, self._kept["box"], passphrase)
+                plain = _unboxed(self, self._kept["box"])
             else:
                 plain = bytes.fromhex(self._kept["plain"]["root"]) + bytes.fromhex(self._kept["plain"]["signing"])
             found = Secrets(plain[:_BYTES], plain[_BYTES:])
@@ -101,6 +101,14 @@ def current() -> Ring | None:
     return _read(path) if path.exists() else None
 
 
+def existing() -> Ring:
+    """The keys in use. Raises UsageError where there are none yet, and none are to be made."""
+    there = current()
+    if there is None:
+        raise UsageError(f"There are no keys in {folder()} yet.", "Make them: unlearnable key new.")
+    return there
+
+
 def retired() -> list[Ring]:
     """Keys that were rotated away, the newest first."""
     found = [_read(path) for path in folder().glob("retired-*.json")]
@@ -113,7 +121,7 @@ def find(fingerprint: str) -> Ring | None:
     return next((ring for ring in [*([there] if there else []), *retired()] if ring.fingerprint == fingerprint), None)
 
 
-def require(tell: Tell = lambda what, done, of, failed=0: None) -> Ring:
+def require(tell: Tell = silent) -> Ring:
     """The keys in use, made now where there are none; a sentence then says where they are."""
     there = current()
     if there is not None:
@@ -151,9 +159,7 @@ def new(passphrase: str | None) -> Ring:
 
 def rotate(passphrase: str | None) -> tuple[Ring, Ring]:
     """Puts new keys in the place of those in use; the old and the new ones. The old ones are kept beside, before all else."""
-    old = current()
-    if old is None:
-        raise UsageError(f"There are no keys in {folder()} yet.", "Make them: unlearnable key new.")
+    old = existing()
     retired, kept = folder() / f"retired-{old.fingerprint[:16]}.json", _spelled(old._kept)
     try:
         if not (retired.exists() and retired.read_bytes() == kept):  # else a rotation was cut short here
@@ -263,10 +269,10 @@ def _stretched(passphrase: str, box: dict[str, Any]) -> bytes:
     return made.derive(passphrase.encode("utf-8"))
 
 
-def _unboxed(ring: Ring, box: dict[str, Any], passphrase: str | None) -> bytes:
+def _unboxed(ring: Ring, box: dict[str, Any]) -> bytes:
     data = bytes.fromhex(box["data"])
     if data not in _unlocked:
-        key = _stretched(passphrase or _asked(ring.path), box)
+        key = _stretched(_asked(ring.path), box)
         try:
             _unlocked[data] = ChaCha20Poly1305(key).decrypt(bytes.fromhex(box["nonce"]), data, ring.public_pem)
         except InvalidTag as why:

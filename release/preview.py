@@ -7,16 +7,15 @@ readable by its owner alone and never part of a release.
 from __future__ import annotations
 
 import base64
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from release import pages
 from release.build import Perturb, Settings, make
-from release.card import TEMPLATES
+from release.files import write_anew
 from unlearnable import budget, imageio
 from unlearnable.errors import ImageError, UsageError, disk_error
 from unlearnable.imageio import Picture
@@ -25,7 +24,6 @@ from unlearnable.types import Pixels, Record, Source
 GAIN = 10
 SHOWN = 12
 _SIDE, _GAP = 256, 8
-_SMALL = 96  # pixels; below this, smoothing would show what is not there
 
 
 @dataclass(frozen=True)
@@ -72,12 +70,11 @@ def page(shown: Sequence[Shown], facts: Sequence[tuple[str, str]], note: str) ->
                     ("Protected", one.protected),
                 )
             ],
-            "small": one.original.shape[0] < _SMALL,
+            "small": one.original.shape[0] < pages.SMALL,
         }
         for one in shown
     ]
-    environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined)
-    return environment.get_template("preview.html").render(rows=rows, facts=facts, note=note).encode()
+    return pages.html("preview.html", {"rows": rows, "facts": facts, "note": note}).encode()
 
 
 def sheet(shown: Sequence[Shown]) -> bytes:
@@ -104,12 +101,8 @@ def require_writable(path: Path, overwrite: bool) -> None:
 
 def write(path: Path, data: bytes) -> None:
     """Writes the sheet, readable by its owner alone. Raises UnlearnableError when the disk fails."""
-    partial = path.with_name(f".{path.name}.partial")
     try:
-        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-        partial.replace(path)
+        write_anew(path, data, 0o600)
     except OSError as why:
         raise disk_error(why, path) from why
 

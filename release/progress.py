@@ -18,18 +18,17 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from unlearnable.types import Tell
+from unlearnable.types import Tell, silent
 
-STYLES = ("auto", "plain", "json", "none")
 _PLAIN_EVERY, _JSON_EVERY = 10.0, 1.0  # seconds between two reports of one stage
 _WINDOW = 60.0  # seconds that the rate is taken over: shards that were there already are soon forgotten
 
 
 @contextmanager
 def progress(style: str) -> Iterator[Tell]:
-    """A function that shows progress in one of `STYLES`; auto is the live line on a terminal, else plain."""
+    """A function that shows progress in a style: none, json, plain, or auto, the live line on a terminal and else plain."""
     if style == "none":
-        yield lambda what, done, of, failed=0: None
+        yield silent
     elif style == "json":
         yield _reporter(_JSON_EVERY, lambda what, pace: event("progress" if pace.of else "message", **pace.facts(what)))
     elif style == "plain" or not sys.stderr.isatty():

@@ -11,48 +11,33 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from release import figures, gallery, layout, plots, reading, records, report, sign
+from release import figures, gallery, layout, plots, reading, records, report
 from release.build import Built, Row
 from release.facts import Facts, Measured
+from release.files import encoded, write_anew
 from release.gallery import Seen
 from release.manifest import Manifest, utc_now
 from unlearnable.errors import ImageError, disk_error
 from unlearnable.types import Source
 
 
-def write(
-    root: Path,
-    source: Source,
-    built: Built,
-    receipt: Mapping[str, Any],
-    document: Mapping[str, Any],
-    private: Mapping[str, Any],
-    only: Sequence[str] | None = None,
-) -> Path:
+def write(root: Path, facts: Facts) -> Path:
     """Writes the page, the document of `verify --json` and the plots; the page's path.
 
-    private: see Facts.owner_extra. only: the classes that are protected, None for all. Raises UnlearnableError in one
-    sentence when the disk fails.
+    Raises UnlearnableError in one sentence when the disk fails.
     """
     owner = layout.owner_folder(root)
-    facts = _facts(root, source, built, receipt, document, private, only)
     page = owner / layout.VERIFIED
     try:
-        for path, text in (
-            (page, report.owner(facts)),
-            (owner / layout.VERIFICATION, json.dumps(document, indent=1) + "\n"),
-        ):
-            fresh = path.with_name(f".{path.name}.new")
-            fresh.unlink(missing_ok=True)
-            sign.write_new(fresh, text.encode("utf-8", "backslashreplace"), 0o600)
-            fresh.replace(path)
+        write_anew(page, encoded(report.owner(facts)), 0o600)
+        write_anew(owner / layout.VERIFICATION, encoded(json.dumps(facts.verification, indent=1) + "\n"), 0o600)
         plots.write(owner / layout.VERIFIED_PLOTS, facts)
     except OSError as why:
         raise disk_error(why, owner) from why
     return page
 
 
-def _facts(
+def facts_of(
     root: Path,
     source: Source,
     built: Built,
@@ -61,6 +46,7 @@ def _facts(
     private: Mapping[str, Any],
     only: Sequence[str] | None,
 ) -> Facts:
+    """What the page is made from. private: see Facts.owner_extra. only: the classes that are protected, None for all."""
     manifest = Manifest.from_bytes((root / layout.MANIFEST).read_bytes())
     levels = int(manifest.budget["levels"])
     changed = [row for row in built.rows if only is None or row.of in only]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -22,8 +22,7 @@ from release.check import check
 from release.manifest import UNLISTED, Manifest
 from release.reseal import reseal
 from unlearnable.errors import IntegrityError, UsageError, disk_error
-
-Tell = Callable[[str, int, int], None]
+from unlearnable.types import Tell, silent
 
 GATES = ("auto", "manual", "off")
 
@@ -62,7 +61,7 @@ def push(
     yes: bool = False,
     gated: str | None = None,
     allow_unproven: bool = False,
-    tell: Tell = lambda what, done, of: None,
+    tell: Tell = silent,
 ) -> dict[str, Any]:
     """Puts a release into the dataset repository `repo` ("owner/name"); returns the document of `push --json`.
 

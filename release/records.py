@@ -18,7 +18,7 @@ from typing import Any
 from release import keyring, layout
 from unlearnable.errors import IntegrityError, UsageError, disk_error
 from unlearnable.keys import Key
-from unlearnable.types import Tell
+from unlearnable.types import Tell, silent
 from unlearnable.version import __version__
 
 
@@ -70,7 +70,7 @@ def open_owner(
     asked: dict[str, Any],
     key_file: Path | None,
     overwrite: bool,
-    tell: Tell = lambda what, done, of, failed=0: None,
+    tell: Tell = silent,
     *,
     again: bool = False,
 ) -> Owner:
@@ -94,16 +94,8 @@ def open_owner(
                 f"{state} is of another job: its options, its source or the version of this tool differ.",
                 "Give what it was begun with; or remove that folder, and what it has written, to start again.",
             )
-        if staging.exists() and not overwrite and plan["options"] == asked["options"]:
-            raise UsageError(
-                f"The source, or the version of this tool, has changed since the unfinished run in {staging}.",
-                "Pass --overwrite to start again with the same key, or bring back the source as it was.",
-            )
         if staging.exists() and not overwrite:
-            raise UsageError(
-                f"{staging} holds an unfinished run with other options or another source.",
-                "Repeat that command to finish it, or pass --overwrite to start again.",
-            )
+            raise _of_another_job(staging, plan["options"] == asked["options"])
         plan = None
     if plan is None:
         _remove(staging)
@@ -120,6 +112,18 @@ def open_owner(
     except OSError as why:
         raise disk_error(why, owner) from why
     return Owner(owner, key, bytes.fromhex(plan["salt"]))
+
+
+def _of_another_job(staging: Path, same_options: bool) -> UsageError:
+    if same_options:
+        return UsageError(
+            f"The source, or the version of this tool, has changed since the unfinished run in {staging}.",
+            "Pass --overwrite to start again with the same key, or bring back the source as it was.",
+        )
+    return UsageError(
+        f"{staging} holds an unfinished run with other options or another source.",
+        "Repeat that command to finish it, or pass --overwrite to start again.",
+    )
 
 
 def _require_of(far: str | None, owner: Path) -> None:

@@ -14,18 +14,15 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image, UnidentifiedImageError
 
-from release import figures, heatmap, outside, plots
-from release.card import TEMPLATES
+from release import figures, heatmap, outside, pages, plots
 from release.facts import Facts
 from release.manifest import public_verification
 from unlearnable.errors import UsageError
 
 _MOST_SKIPPED = 200  # the receipt has them all
-_SMALL = 96  # pixels; below this, smoothing would show what is not there
 _FORMATS = ("PNG", "JPEG", "WEBP")
 _UNTOLD: dict[str, Any] = {"method": (), "heat": (), "worst": "", "others": (), "words": ""}
 
@@ -35,7 +32,7 @@ def public(facts: Facts) -> str:
     shown = public_verification(facts.verification) if facts.verification else None
     context = _common(facts, shown)
     context |= {"private": False, "triples": (), "pictures": [_inline(data) for data in facts.gallery], "script": None}
-    return _render(context | (_disclosed(facts) if facts.disclose else _UNTOLD))
+    return pages.html("report.html", context | (_disclosed(facts) if facts.disclose else _UNTOLD))
 
 
 def owner(facts: Facts) -> str:
@@ -46,7 +43,8 @@ def owner(facts: Facts) -> str:
     gain = figures.gain(facts.levels)
     triple_of = ("Original", f"Difference × {gain}" if gain > 1 else "Difference", "Protected")
     spectrum = plots.spectrum(facts)
-    return _render(
+    return pages.html(
+        "report.html",
         context
         | _seen_from_outside(facts)
         | {
@@ -65,7 +63,7 @@ def owner(facts: Facts) -> str:
             "skipped": {"rows": skipped[:_MOST_SKIPPED], "more": max(0, len(skipped) - _MOST_SKIPPED)},
             "command": extra.get("command"),
             "timings": [(step, f"{seconds:.1f} s") for step, seconds in (extra.get("timings") or {}).items()],
-        }
+        },
     )
 
 
@@ -75,7 +73,7 @@ def _common(facts: Facts, verification: Mapping[str, Any] | None) -> dict[str, A
         "name": facts.name,
         "created": facts.created.replace("T", " ").replace("Z", " UTC"),
         "tool": f"unlearnable {facts.versions.get('tool', '')}".strip(),
-        "style": Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
+        "style": pages.raw("report.css"),
         "verification": verification,
         "counts": figures.counts_text(facts),
         "budget": figures.budget_text(facts),
@@ -170,28 +168,16 @@ def _cell(value: Any) -> Any:
 
 def _script() -> dict[str, Markup]:
     """The slider's script, and the hash by which the page's own policy lets it run, and no other."""
-    text = (TEMPLATES / "slider.js").read_text(encoding="utf-8")
+    text = pages.raw("slider.js")
     digest = base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")
-    return {"text": Markup(text), "policy": Markup(f"'sha256-{digest}'")}
+    return {"text": text, "policy": Markup(f"'sha256-{digest}'")}
 
 
 def _inline(data: bytes) -> dict[str, Any]:
     """An encoded picture as a data: URI. Raises UsageError when it is not a PNG, JPEG or WebP file."""
     try:
         with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-            kind, small = Image.MIME[image.format or ""], max(image.size) <= _SMALL
+            kind, small = Image.MIME[image.format or ""], max(image.size) <= pages.SMALL
     except UnidentifiedImageError as why:
         raise UsageError("A picture for the report is not a PNG, JPEG or WebP file.") from why
     return {"src": f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}", "small": small}
-
-
-def _render(context: Mapping[str, Any]) -> str:
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    return environment.get_template("report.html").render(context)

@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 
 from release import card, hashing, keyring, layout, report, sign
 from release.facts import Facts, Measured
+from release.files import encoded, fresh_name, write_anew
 from release.manifest import FileEntry, Manifest, public_verification
 from release.tree import Tree
 from unlearnable.errors import IntegrityError, UsageError
@@ -30,6 +31,7 @@ _OURS = (
     layout.CARD,
     layout.REPORT,
 )
+_OPEN = 0o644  # what a release holds is for everyone to read
 
 
 def seal(staging: Path, owner: Path, facts: Facts, tree: Tree | None = None) -> Manifest:
@@ -45,28 +47,26 @@ def seal(staging: Path, owner: Path, facts: Facts, tree: Tree | None = None) -> 
         raise UsageError(f"The owner folder {owner} lies inside the release {staging}.", "Keep it beside the release.")
     for name in _OURS:
         (staging / name).unlink(missing_ok=True)
-        _fresh(staging / name).unlink(missing_ok=True)
+        fresh_name(staging / name).unlink(missing_ok=True)
     tree = tree or Tree(staging)
     paths = _plan(tree, facts)
     owner.mkdir(mode=0o700, parents=True, exist_ok=True)
     owner.chmod(0o700)
     key = keyring.signer(owner)
-    _write(owner / layout.PUBLIC_KEY, sign.public_pem(key))
-    _write(staging / layout.PUBLIC_KEY, sign.public_pem(key))
-    _write(staging / layout.CARD, _text(card.card(facts)))
-    _write(staging / layout.REPORT, _text(report.public(facts)))
-    _write(owner / layout.OWNER_REPORT, _text(report.owner(facts)), mode=0o600)
+    write_anew(owner / layout.PUBLIC_KEY, sign.public_pem(key), _OPEN)
+    write_anew(staging / layout.PUBLIC_KEY, sign.public_pem(key), _OPEN)
+    write_anew(staging / layout.CARD, encoded(card.card(facts)), _OPEN)
+    write_anew(staging / layout.REPORT, encoded(report.public(facts)), _OPEN)
+    write_anew(owner / layout.OWNER_REPORT, encoded(report.owner(facts)), 0o600)
 
     written = sorted([*paths, layout.PUBLIC_KEY, layout.CARD, layout.REPORT])
     manifest = _manifest(tree, facts, _digests(tree, written))
-    _write(staging / layout.MANIFEST, manifest.to_bytes())
+    write_anew(staging / layout.MANIFEST, manifest.to_bytes(), _OPEN)
     sums = sums_bytes({entry.path: entry.sha256 for entry in manifest.files} | _digests(tree, [layout.MANIFEST]))
-    _write(staging / layout.SUMS, sums)
+    write_anew(staging / layout.SUMS, sums, _OPEN)
     predicate = {"name": facts.name, "created": facts.created, "images": facts.counts["protected"]}
-    _write(
-        staging / layout.ATTESTATION,
-        sign.attest(key, _digests(tree, [layout.MANIFEST, layout.SUMS]), predicate),
-    )
+    attestation = sign.attest(key, _digests(tree, [layout.MANIFEST, layout.SUMS]), predicate)
+    write_anew(staging / layout.ATTESTATION, attestation, _OPEN)
     for folder in {owner, *(staging / parent for path in written for parent in PurePosixPath(path).parents)}:
         if folder.exists():
             _sync_folder(folder)
@@ -160,23 +160,6 @@ def _digests(tree: Tree, paths: list[str]) -> dict[str, str]:
             raise digest
         found[path] = digest
     return found
-
-
-def _write(path: Path, data: bytes, mode: int = 0o644) -> None:
-    """Writes a file anew, through to the disk; a reader sees the old one or the new one, never half."""
-    fresh = _fresh(path)
-    fresh.unlink(missing_ok=True)
-    sign.write_new(fresh, data, mode)
-    fresh.replace(path)
-
-
-def _text(text: str) -> bytes:
-    """UTF-8; file names that are none (of skipped files, say) are spelled with escapes."""
-    return text.encode("utf-8", "backslashreplace")
-
-
-def _fresh(path: Path) -> Path:
-    return path.with_name(f".{path.name}.new")
 
 
 def _sync_folder(folder: Path) -> None:

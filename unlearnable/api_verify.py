@@ -70,5 +70,6 @@ def verify(
         document = prove.prove(seen, asked, learned, kept, tell, diagnose=diagnose, dry_run=dry_run)
         if not dry_run:
             told = {"surrogate": crafter.method.shown_surrogate(), "command": shlex.join(command)}
-            document["report"] = str(proven.write(root, images, built, receipt, document, told, crafter.only))
+            facts = proven.facts_of(root, images, built, receipt, document, told, crafter.only)
+            document["report"] = str(proven.write(root, facts))
         return document

@@ -9,7 +9,6 @@ seed is a coarse ruler, so a candidate must beat the first by more than its like
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,7 +21,7 @@ from unlearnable.device import side_by_side
 from unlearnable.errors import UnlearnableError, UsageError
 from unlearnable.looks import Looks, evenly
 from unlearnable.train import History, Recipe, learned_little
-from unlearnable.types import Batch, Context
+from unlearnable.types import Batch, Context, Tell
 
 # (preset, parameters, seconds that must be left to try it); closed-form first: quick, and strong under early stopping
 CANDIDATES: tuple[tuple[str, dict[str, Any], float], ...] = (
@@ -57,7 +56,7 @@ def choose(
     *,
     seconds: float,
     device: torch.device,
-    tell: Callable[[str, int, int], None],
+    tell: Tell,
 ) -> Choice:
     """Measures candidates until `seconds` are spent. Parts are looks and labels; context.size is the working size."""
     chosen = evenly(range(len(train_part[0])), _MOST_IMAGES)

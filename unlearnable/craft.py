@@ -41,21 +41,24 @@ class Method:
 
     @property
     def trains(self) -> bool:
-        return bool(registry.describe("poisons", self.name).facts.get("TRAINS"))
+        return self._says("TRAINS")
 
     @property
     def blind(self) -> bool:
         """Whether perturbations follow from ids and labels alone, whatever the pictures show."""
-        return bool(registry.describe("poisons", self.name).facts.get("BLIND"))
+        return self._says("BLIND")
 
     @property
     def unbounded(self) -> bool:
         """Whether it moves pixels as far as it likes, and visibly, where no --eps caps it."""
-        return bool(registry.describe("poisons", self.name).facts.get("UNBOUNDED"))
+        return self._says("UNBOUNDED")
 
     @property
     def needs_labels(self) -> bool:
-        return bool(registry.describe("poisons", self.name).facts.get("NEEDS_LABELS"))
+        return self._says("NEEDS_LABELS")
+
+    def _says(self, fact: str) -> bool:
+        return bool(registry.describe("poisons", self.name).facts.get(fact))
 
 
 def resolve(method: str | None, preset: str | None, values: dict[str, Any]) -> Method:

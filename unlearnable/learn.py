@@ -15,9 +15,9 @@ from unlearnable.device import pick
 from unlearnable.errors import UsageError
 from unlearnable.keys import Key
 from unlearnable.options import Options
-from unlearnable.study import FitFacts, Study, Tell
+from unlearnable.study import FitFacts, Study
 from unlearnable.surrogate import trainer
-from unlearnable.types import Context, Source, silent
+from unlearnable.types import Context, Source, Tell, silent
 from unlearnable.verification import plan
 
 

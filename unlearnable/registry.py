@@ -11,6 +11,7 @@ import difflib
 import importlib
 import pkgutil
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -67,9 +68,12 @@ def require(kind: str, name: str) -> None:
 
 def nearest(name: str, known: list[str]) -> str:
     """A hint: the closest known name, and all of them."""
+    return f"{_guess(name, known)}Known: {', '.join(known)}."
+
+
+def _guess(name: str, known: Collection[str]) -> str:
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    guess = f"Did you mean {close[0]!r}? " if close else ""
-    return f"{guess}Known: {', '.join(known)}."
+    return f"Did you mean {close[0]!r}? " if close else ""
 
 
 @dataclass(frozen=True)
@@ -97,8 +101,7 @@ def network(spec: str) -> Net:
 
         others = models.list_models(module=models)
         if name not in others:
-            close = difflib.get_close_matches(name, sorted({*known, *others}), n=1, cutoff=0.5)
-            guess = f"Did you mean {close[0]!r}? " if close else ""
+            guess = _guess(name, {*known, *others})
             hint = f"{guess}Known: {', '.join(known)}, and every classification network of torchvision."
             raise UsageError(f"There is no network called {name!r}.", hint)
     elif weights and describe("nets", name).facts.get("WEIGHTS") is False:

@@ -12,8 +12,8 @@ from unlearnable.craft import Crafter
 from unlearnable.keys import Key
 from unlearnable.learn import learn
 from unlearnable.options import Options
-from unlearnable.study import Tell, sample
-from unlearnable.types import Record, Source
+from unlearnable.study import sample
+from unlearnable.types import Record, Source, Tell
 
 STAND_IN = "r16"  # where the method is not chosen yet, or crafting it is the long run itself
 _PART = 48  # images that show how long studying them all takes

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,12 +15,11 @@ from unlearnable.keys import Key
 from unlearnable.looks import Looks
 from unlearnable.options import Options
 from unlearnable.split import Parts
-from unlearnable.types import Batch, Record, Source
+from unlearnable.types import Batch, Record, Source, Tell
 from unlearnable.verification.plan import most_images
 
-Tell = Callable[[str, int, int], None]
-
 _MOST_PHOTOS = 4_000  # a quick verdict decodes each three times
+_PARTS = ("train", "select", "test")
 _FIT_BYTES = 512 << 20  # of pixels at the working size that `fit` may hold
 
 
@@ -76,9 +75,7 @@ class Study:
 
     def ids(self) -> dict[str, list[str]]:
         """Which records are in which part, for the receipt: a later `verify` must not test on what was trained on."""
-        return {
-            name: [self.looks.records[i].id for i in getattr(self.parts, name)] for name in ("train", "select", "test")
-        }
+        return {name: [self.looks.records[i].id for i in getattr(self.parts, name)] for name in _PARTS}
 
 
 def study(source: Source, options: Options, key: Key, tell: Tell) -> Study:
@@ -119,12 +116,10 @@ def again(
     """The study of an earlier run, from the record ids in its receipt."""
     view, usual = looks.view_size(source)
     known = {record.id: record for record in source.records}
-    wanted = [known[i] for name in ("train", "select", "test") for i in ids[name] if i in known]
+    wanted = [known[i] for name in _PARTS for i in ids[name] if i in known]
     seen = _look(source, wanted, view, tell)
     position = {record.id: i for i, record in enumerate(seen.records)}
-    train, select, test = (
-        tuple(position[i] for i in ids[name] if i in position) for name in ("train", "select", "test")
-    )
+    train, select, test = (tuple(position[i] for i in ids[name] if i in position) for name in _PARTS)
     if not train or not test:
         raise UsageError(
             f"{source.spec} holds none of the images that this release was made from.", "Name the right one: --source."

@@ -143,19 +143,3 @@ class Context:
     def eps(self) -> float:
         """The budget as a float in [0, 1] pixel units."""
         return self.levels / 255
-
-
-class Poison(Protocol):
-    """A module of `unlearnable.poisons`. Its file name is its name; its docstring's first line is its summary.
-
-    Literals at module level, read without importing: PRESETS, COST, PAPER, NEEDS_LABELS, TRAINS, LEVEL.
-    """
-
-    Params: type
-    PRESETS: dict[str, dict[str, Any]]
-
-    def fit(self, data: Batch | None, params: Any, context: Context) -> State:
-        """Whatever the method must find once. `data` is None for methods with TRAINS = False."""
-
-    def delta(self, batch: Batch, state: State, params: Any, context: Context) -> Tensor:
-        """(N, 3, S, S) float perturbations in pixel units of [0, 1]. The caller projects; the author is not trusted."""

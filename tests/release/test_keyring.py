@@ -149,27 +149,31 @@ def test_the_folder_is_the_systems_unless_named(monkeypatch: pytest.MonkeyPatch,
 
 def test_with_a_passphrase_no_secret_is_in_the_file(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ring = keyring.new("correct horse")
-    secrets = ring.secrets("correct horse")
+    monkeypatch.setenv(keyring.PASSPHRASE, "correct horse")
+    secrets = ring.secrets()
     text = ring.path.read_text()
     assert ring.has_passphrase and secrets.root.hex() not in text and secrets.seed.hex() not in text
     monkeypatch.setattr(keyring, "_unlocked", {})
+    monkeypatch.setenv(keyring.PASSPHRASE, "wrong")
     with pytest.raises(UsageError, match="not the passphrase"):
-        ring.secrets("wrong")
+        ring.secrets()
+    monkeypatch.delenv(keyring.PASSPHRASE)
     with pytest.raises(UsageError, match=keyring.PASSPHRASE):
         ring.secrets()  # nobody is there to ask
     monkeypatch.setenv(keyring.PASSPHRASE, "correct horse")
     assert ring.secrets() == secrets
 
 
-def test_a_box_opens_only_beside_its_own_public_key(config: Path) -> None:
+def test_a_box_opens_only_beside_its_own_public_key(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(keyring.PASSPHRASE, "p")
     path = keyring.new("p").path
     document = json.loads(path.read_text())
     document["public_key"] = sign.public_pem(sign.from_seed(ROOT)).decode()
     path.write_text(json.dumps(document))
     ring = keyring.current()
     assert ring is not None
-    with pytest.raises(UsageError, match="passphrase"):
-        ring.secrets("p")
+    with pytest.raises(UsageError, match="not the passphrase"):
+        ring.secrets()
 
 
 @pytest.mark.parametrize(
@@ -184,7 +188,8 @@ def test_damaged_keys_are_a_sentence_and_stay(config: Path, text: str) -> None:
     assert (config / keyring.FILE).read_text() == text
 
 
-def test_damaged_secrets_are_a_sentence_too(config: Path) -> None:
+def test_damaged_secrets_are_a_sentence_too(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(keyring.PASSPHRASE, "p")
     path = keyring.new(None).path
     whole = json.loads(path.read_text())
     for plain in ({}, {"root": "00" * 32, "signing": "00" * 32}, {"root": "00", "signing": "zz"}):
@@ -194,7 +199,7 @@ def test_damaged_secrets_are_a_sentence_too(config: Path) -> None:
     box = {"kdf": "scrypt", "n": 2**40, "r": 8, "p": 1, "salt": "00", "nonce": "00", "data": "00"}
     path.write_text(json.dumps(whole | {"box": box}))
     with pytest.raises(UsageError, match="scrypt"):
-        keyring.require().secrets("p")
+        keyring.require().secrets()
 
 
 def test_two_archives_have_keys_that_tell_nothing_of_one_another(config: Path, tmp_path: Path) -> None:
@@ -318,8 +323,8 @@ def test_a_passphrase_is_asked_for_changed_and_removed(config: Path, monkeypatch
     made = run("key", "new", "--passphrase", input="one\none\n")
     assert made.exit_code == 0 and "with a passphrase" in made.stdout and "one" not in made.stdout.split()
     ring = keyring.require()
-    root = ring.secrets("one").root
     monkeypatch.setenv(keyring.PASSPHRASE, "one")
+    root = ring.secrets().root
     assert run("key", "passphrase", input="two\ntwo\n").exit_code == 0
     monkeypatch.setattr(keyring, "_unlocked", {})
     wrong = run("key", "passphrase", "--remove")
@@ -331,8 +336,9 @@ def test_a_passphrase_is_asked_for_changed_and_removed(config: Path, monkeypatch
     assert (again.has_passphrase, again.secrets().root, again.fingerprint) == (False, root, ring.fingerprint)
 
 
-def test_rotating_never_drops_a_passphrase_unasked(config: Path) -> None:
+def test_rotating_never_drops_a_passphrase_unasked(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     keyring.new("one")
     done = run("key", "rotate", input="two\ntwo\n")
     assert done.exit_code == 0 and keyring.require().has_passphrase
-    keyring.require().secrets("two")
+    monkeypatch.setenv(keyring.PASSPHRASE, "two")
+    keyring.require().secrets()

@@ -127,7 +127,7 @@ def test_what_needs_a_library_that_is_absent_is_left_out_of_all_and_refused_by_n
 
 
 def test_the_plan_follows_the_number_of_images_and_the_protocol() -> None:
-    assert plan.quick(10_000).epochs < plan.quick(1_000).epochs <= 30
+    assert plan.make("quick", 10_000).recipe.epochs < plan.make("quick", 1_000).recipe.epochs <= 30
     paper = plan.make("paper", 50_000)
     assert (paper.recipe.epochs, paper.victim, len(paper.seeds)) == (100, "resnet18", 3)
     with pytest.raises(UsageError, match="Did you mean 'resnet18'"):

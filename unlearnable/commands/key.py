@@ -39,12 +39,8 @@ def new(passphrase: bool, as_json: bool) -> None:
 def show(as_json: bool) -> None:
     """Where your keys are, and the fingerprint to tell to others. Shows no secret."""
     from release import keyring
-    from unlearnable.errors import UsageError
 
-    ring = keyring.current()
-    if ring is None:
-        raise UsageError(f"There are no keys in {keyring.folder()} yet.", "Make them: unlearnable key new.")
-    _shell.show(_shown(ring), as_json, "keys")
+    _shell.show(_shown(keyring.existing()), as_json, "keys")
 
 
 @command.command("export-public")
@@ -55,9 +51,7 @@ def export_public(file: Path | None) -> None:
     from release import keyring, sign
     from unlearnable.errors import UsageError, disk_error
 
-    ring = keyring.current()
-    if ring is None:
-        raise UsageError(f"There are no keys in {keyring.folder()} yet.", "Make them: unlearnable key new.")
+    ring = keyring.existing()
     if file is None:
         click.echo(ring.public_pem.decode("ascii"), nl=False)
         return
@@ -90,11 +84,8 @@ def rotate(passphrase: bool, as_json: bool) -> None:
 def passphrase(remove: bool, as_json: bool) -> None:
     """Give your keys a passphrase, another one, or (--remove) none. Asks on the terminal, never takes it from a word."""
     from release import keyring
-    from unlearnable.errors import UsageError
 
-    ring = keyring.current()
-    if ring is None:
-        raise UsageError(f"There are no keys in {keyring.folder()} yet.", "Make them: unlearnable key new.")
+    ring = keyring.existing()
     ring.secrets()  # the one there is, before the next is asked for
     wanted = None if remove else _prompted()
     _shell.show(_shown(keyring.change_passphrase(ring, wanted)), as_json, "keys")

@@ -67,7 +67,7 @@ def trace(
         "release": plan["release"],
         "model": {"shown": model.shown, "gives": model.gives},
         "finding": finding,
-        "verdict": words(finding, plan, primary, found, adjusted),
+        "verdict": words(finding, plan, primary, adjusted),
         "alpha": plan["alpha"],
         "primary": described(primary),
         "secondary": [{**described(found[name]), "p_holm": adjusted.get(name)} for name in plan["secondary"]],
@@ -107,9 +107,7 @@ def described(found: Found) -> dict[str, Any]:
     }
 
 
-def words(
-    finding: str, plan: Mapping[str, Any], primary: Found, found: Mapping[str, Found], adjusted: Mapping[str, float]
-) -> str:
+def words(finding: str, plan: Mapping[str, Any], primary: Found, adjusted: Mapping[str, float]) -> str:
     """One or two sentences for an owner."""
     if finding == UNTESTED:
         return f"Nothing could be tested on this model. {primary.none}"

@@ -105,11 +105,6 @@ def make(
     )
 
 
-def quick(train_images: int) -> Recipe:
-    """10 epochs of 10,000 images, 27 of 1,350, 30 of 1,100 and fewer: a minute or less a run on one core."""
-    return protocols.NAMED["quick"].recipe("small", train_images, photos=False)
-
-
 def split_names(given: Sequence[str]) -> list[str]:
     """ "a,b" and repeated options alike: the names in their order, each once."""
     return list(dict.fromkeys(part.strip() for each in given for part in each.split(",") if part.strip()))

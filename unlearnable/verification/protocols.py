@@ -6,11 +6,10 @@ flips; `quick` is a verdict in minutes on a CPU, read on a part. What is None in
 
 from __future__ import annotations
 
-import json
 import math
 import tomllib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -115,11 +114,6 @@ class Protocol:
             milestones=self.milestones,
             augment=self.augment or ("resized_crop" if photos else "crop_flip"),  # type: ignore[arg-type]
         )
-
-    def toml(self) -> str:
-        """This protocol as the text of a file that `read` takes."""
-        given = {name: value for name, value in asdict(self).items() if name != "name" and value is not None}
-        return "".join(f"{name} = {json.dumps(value)}\n" for name, value in given.items())
 
 
 _WHOLE = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +12,7 @@ from unlearnable.device import at_once, pick, side_by_side
 from unlearnable.options import Options
 from unlearnable.study import Study
 from unlearnable.train import train
+from unlearnable.types import Tell
 from unlearnable.verification import evidence as evidence_
 from unlearnable.verification import plan as plans
 from unlearnable.verification import run
@@ -21,7 +21,6 @@ from unlearnable.verification.document import protocol, under_other_labels
 from unlearnable.verification.evidence import Evidence
 from unlearnable.verification.plan import Plan
 
-Tell = Callable[[str, int, int], None]
 _BATCHES = 4  # that a network is timed on
 _READING = 1 / 3  # the time of reading an image in that of learning from it: no backward pass
 

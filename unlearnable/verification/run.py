@@ -17,20 +17,19 @@ from unlearnable import registry
 from unlearnable.defences._job import Job
 from unlearnable.device import side_by_side
 from unlearnable.train import History
+from unlearnable.types import Tell, silent
 from unlearnable.verification import diagnose
 from unlearnable.verification.cells import Cells, asks_network, names
 from unlearnable.verification.document import report
 from unlearnable.verification.evidence import Evidence
 from unlearnable.verification.plan import NONE, Cell, Plan
 
-Tell = Callable[[str, int, int], None]  # (what, done, of)
-
 
 def run(
     plan: Plan,
     evidence: Evidence,
     device: torch.device,
-    tell: Tell = lambda what, done, of: None,
+    tell: Tell = silent,
     kept: Cells | None = None,
 ) -> dict[str, Any]:
     """Trains the cells that are not kept and returns the document of `verify --json`."""
