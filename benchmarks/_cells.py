@@ -27,8 +27,13 @@ _HELD_OUT = 294  # a tenth
 Cell = TypeVar("Cell")
 
 
-def measured(images: Tensor, against: str, net: str, recipe: Recipe, world: World, seed: int) -> dict[str, Any]:
-    """Peak, final and the rest of one victim of the images under one countermeasure, by preset, or "none"."""
+def measured(
+    images: Tensor, against: str, net: str, recipe: Recipe, world: World, seed: int, **changed: int
+) -> dict[str, Any]:
+    """Peak, final and the rest of one victim of the images under one countermeasure, by preset, or "none".
+
+    changed: parameters of the countermeasure over the preset's.
+    """
     job = Job(
         images=images.to(world.device),
         labels=world.train[1].to(world.device),
@@ -43,7 +48,7 @@ def measured(images: Tensor, against: str, net: str, recipe: Recipe, world: Worl
         history = job.run()
     else:
         module, values = registry.find_preset("defences", against)
-        history = registry.load("defences", module).victim(job, params.build("defences", module, values))
+        history = registry.load("defences", module).victim(job, params.build("defences", module, values | changed))
     return {
         "peak": history.peak,
         "final": history.final,

@@ -84,7 +84,7 @@ def make(picture: Picture, delta: Tensor, settings: Settings) -> Made:
     exact = lossless and all(page.inks is None for page in pages)  # what ships is what is made here
     counted = [budget.Moved() if exact else None for _ in pages]
     pairs = zip(pages, counted, strict=True)
-    brief = len(pages) == 1
+    brief = len(pages) == 1  # of more, the pixels of all are there together
     first, *more = (budget.strips(delta, page.pixels, settings.levels, seen, brief=brief) for page, seen in pairs)
     opt_out = settings.opt_out and container in imageio.HOLD_XMP
     data = imageio.encode(first, picture, container, settings.quality, settings.metadata, more=more, opt_out=opt_out)

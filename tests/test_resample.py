@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 import numpy as np
 import pytest
@@ -88,6 +89,18 @@ def test_what_is_kept_of_small_pictures_is_never_taken_for_another(monkeypatch: 
             exact = floats(delta.clamp(-8 / 255, 8 / 255), *size)
             assert np.abs(steps(delta, *size, 8) - exact).max() < 1
     assert sum(kept.nbytes() for kept in _resample._recent.values()) <= 400_000
+
+
+def test_another_thread_may_throw_out_all_that_is_kept_at_any_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Shared(dict[tuple[object, ...], _resample._Pattern]):
+        def values(self) -> Any:
+            found = list(super().values())
+            self.clear()  # by another thread, right after this one has looked
+            return found
+
+    monkeypatch.setattr(_resample, "_KEPT", 0)
+    monkeypatch.setattr(_resample, "_recent", Shared())
+    assert (steps(noise(8), 90, 70, 8) == steps(noise(8), 90, 70, 8, at_once=7)).all()
 
 
 def test_a_perturbation_that_changes_in_place_is_seen() -> None:

@@ -15,8 +15,7 @@ from unlearnable._picture import Picture
 from unlearnable._views import IN_MEMORY
 from unlearnable.types import Pixels
 
-_MODES = ("L", "LA", "RGB", "RGBA")  # by channels
-_XMP_IN_TIFF, _TIFF_FOLDERS = 700, (0x8769, 0x8825)
+_XMP_IN_TIFF = 700
 
 
 def options(like: Picture, container: str, quality: int, metadata: str, opt_out: bool, area: int) -> dict[str, Any]:
@@ -45,7 +44,7 @@ def written(pixels: Pixels | Iterable[Pixels], like: Picture, container: str, sa
         whole = together(pixels)
         deep = _deep.moved(like.deep, whole)
         if container == "PNG":
-            image((whole[:1, :1]), like, "PNG").save(out, "PNG", **save)
+            image(whole[:1, :1], like, "PNG").save(out, "PNG", **save)
             return _deep.png(deep, out.getvalue())
         if deep.shape[2] > 1:
             _deep.tiff(deep, _tags(save.get("exif")), save.get("icc_profile"), save.get("dpi"), out)
@@ -63,7 +62,7 @@ def image(pixels: Pixels | Iterable[Pixels], like: Picture, container: str) -> I
     if isinstance(pixels, np.ndarray) or like.pixels.nbytes <= IN_MEMORY:
         return _views.image_of(together(pixels))
     height, width, channels = like.pixels.shape
-    whole = Image.new(_MODES[channels - 1], (width, height), None)
+    whole = Image.new(_views.MODES[channels - 1], (width, height), None)
     top = 0
     for strip in pixels:
         whole.paste(_views.image_of(strip), (0, top))

@@ -39,23 +39,26 @@ def resampled(delta: Tensor, levels: int, height: int, width: int, lanes: int) -
 
     delta: (3, S, S) float in [0, 1] pixel units; lanes: numbers that lie side by side for a pixel, as `_views.lanes` has
     them. One or two lanes take the green channel; what is no colour takes nought. steps are whole grey levels modulo 256,
-    most and least what a number may be before it is moved by them; all are uint8, and not to be written to; one row stands
-    for all where they are the same. Raises ValueError for what is not finite.
+    most and least what a number may be before it is moved by them; all are uint8, not to be written to, and stay until this
+    thread asks for others; one row stands for all where they are the same. Raises ValueError for what is not finite.
     """
     numbers = delta.numpy()
     key = (levels, lanes, numbers[:, ::31, ::31].tobytes())
     found = _recent.get(key)
-    known = found is not None and np.array_equal(numbers, found.numbers)
-    if not known and not math.isfinite(delta.sum()):  # `isfinite` of them all takes as long as a small photo
+    if found is not None and not np.array_equal(numbers, found.numbers):
+        found = None
+    if found is None and not math.isfinite(delta.sum()):  # `isfinite` of them all takes as long as a small photo
         raise ValueError("the perturbation is not finite")
     if numbers.shape[1:] == (height, width):  # nothing to resample: rounded once, half to even
         steps = _side_by_side(_levels(delta, levels, 0, lanes, np.int16), lanes)
         return _rows_of(np.stack(_bounds(steps.reshape(height, -1))), np.arange(height))
-    if found is None or not known:
+    if found is None:
         found = _recent[key] = _Pattern(delta, levels, lanes)
     rows = found.rows(height, width)
-    while sum(kept.nbytes() for kept in [*_recent.values()]) > _KEPT:  # a list, as other threads may add to it
-        _recent.pop(next(iter(_recent)), None)
+    for oldest in [*_recent]:  # lists, as other threads may add to it and take from it
+        if sum(kept.nbytes() for kept in [*_recent.values()]) <= _KEPT:
+            break
+        _recent.pop(oldest, None)
     return rows
 
 
@@ -74,9 +77,10 @@ class _Pattern:
         self._sizes: dict[tuple[int, int], tuple[Pixels, _Places]] = {}
 
     def nbytes(self) -> int:
-        return self.numbers.nbytes + sum(whole.nbytes for whole, _ in [*self._sizes.values()])
+        return self.numbers.nbytes + self._parts.nbytes + sum(whole.nbytes for whole, _ in [*self._sizes.values()])
 
     def rows(self, height: int, width: int) -> Rows:
+        """What `resampled` gives, for pictures of that size."""
         if found := self._sizes.get((height, width)):
             return _rows_of(*found)
         lanes, shares = self._lanes, self._shares
@@ -161,11 +165,11 @@ class _Mixed:
         made = self._made[start:stop]
         first = self._first[made]
         shape = (len(made), self._base.shape[1])
-        found, rise = (scratch(name, shape, self._base.dtype) for name in ("found", "part"))
+        found, rise = (scratch(name, shape, self._base.dtype) for name in ("found", "rise"))
         self._base.take(self._row[first], axis=0, out=found, mode="clip")
         for number, beyond in enumerate(self._beyond):
             self._rise.take(self._pair.take(first + number, mode="clip"), axis=0, out=rise, mode="clip")
-            rise *= beyond[made, None].astype(rise.dtype)
+            rise *= beyond[made, None].astype(rise.dtype)  # may leave the type's range, and the sum comes back into it
             found += rise
         found >>= self._shift
         return found

@@ -19,9 +19,9 @@ from unlearnable.types import Pixels
 
 IN_MEMORY = 120_000_000  # bytes of one picture's pixels; of larger ones only a few rows at a time
 REUSED = 16_000_000  # bytes of pixels, up to which memory that is needed for a moment is kept for the next
+MODES = ("L", "LA", "RGB", "RGBA")  # by channels
 _ROWS = 64
 _STRIP = 8  # sides further apart than this make a strip
-_MODES = ("L", "LA", "RGB", "RGBA")  # by channels
 _LANES = {"L": 1, "RGB": 4, "RGBA": 4}  # numbers a pixel, as Pillow has them in memory
 _threads = threading.local()
 
@@ -117,7 +117,7 @@ def _many(image: Image.Image) -> bool:
 def image_of(pixels: Pixels) -> Image.Image:
     """(H, W, 1 to 4) uint8 as Pillow's; without a copy where they lie as Pillow has them."""
     height, width, channels = pixels.shape
-    (wide, beside), mode = lanes(pixels), _MODES[channels - 1]
+    (wide, beside), mode = lanes(pixels), MODES[channels - 1]
     if _LANES.get(mode) == beside:
         return _laid(wide, mode, (width, height))
     return Image.fromarray(wide.reshape(pixels.shape), mode)
@@ -191,7 +191,7 @@ def _resized(pixels: Pixels, height: int, width: int, box: tuple[float, float, f
 def _image(pixels: Pixels) -> Image.Image:
     if not isinstance(pixels, np.memmap):
         return image_of(pixels)
-    whole = Image.new(_MODES[pixels.shape[2] - 1], (pixels.shape[1], pixels.shape[0]), None)
+    whole = Image.new(MODES[pixels.shape[2] - 1], (pixels.shape[1], pixels.shape[0]), None)
     for top in range(0, len(pixels), _ROWS):
         whole.paste(image_of(pixels[top : top + _ROWS]), (0, top))
         let_go(pixels)

@@ -149,9 +149,9 @@ class Moved:
                     np.ascontiguousarray(pixels[:, :, :channels]).reshape(len(pixels), -1) for pixels in pair
                 )
                 beside = channels
-            apart, least = (scratch(name, before.shape, np.uint8) for name in ("apart", "least"))
+            apart, lower = (scratch(name, before.shape, np.uint8) for name in ("apart", "lower"))
             np.maximum(before, after, out=apart)
-            apart -= np.minimum(before, after, out=least)
+            apart -= np.minimum(before, after, out=lower)
             self._counts += counts(apart, beside)
             let_go(clean, shipped)
 
