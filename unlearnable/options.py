@@ -54,7 +54,7 @@ class Options:
     trace_share: float = 0.01  # of the images that are marked
     device: str = "auto"
     workers: int | None = None
-    auto_seconds: float = 60.0
+    auto_seconds: float = 180.0
     min_drop: float | None = None
     overwrite: bool = False
     grow: bool = False  # into the finished release: what is new, changed or was skipped
