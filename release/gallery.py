@@ -43,9 +43,10 @@ def look(source: Source, protected: Sequence[Row], read_back: ReadBack, gain: in
     rows = _spread(protected)
     records = {record.id: record for record in source.records}
     sample, triples = Sample(), []
-    for row, shipped in zip(rows, read_back(rows), strict=True):
+    copies = iter(read_back(rows))
+    for row in rows:  # one file at a time in memory: that of a large picture is as much as its pixels
         original = imageio.decode(source.read(records[row.id]), row.id).pixels
-        copy = imageio.decode(shipped, row.id).pixels
+        copy = imageio.decode(next(copies), row.id).pixels
         sample.add(original, copy)
         triples.append(_triple(original, copy, gain))
     return Seen(triples, sample.quality(), sample.spectrum())
