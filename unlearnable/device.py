@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import torch
+from torch import Tensor
 
 from unlearnable.errors import UnlearnableError, UsageError
 
@@ -28,6 +29,8 @@ def autocast(device: torch.device) -> torch.autocast:
     """bfloat16 for convolutions and products where it is faster and costs no accuracy; float32 elsewhere and on MPS."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type != "mps")
 
+
+_FEWER = "Take smaller batches with --set batch=, a smaller --size or network, or another --device."
 
 _worker = threading.local()
 _Item = TypeVar("_Item")
@@ -79,30 +82,69 @@ def out_of_memory(why: BaseException) -> bool:
     )
 
 
+class Room:
+    """How many images are worked on at once: as many as asked, and half as many from where memory ran out.
+
+    least: the fewest that it goes down to. Raises UnlearnableError where these do not fit either.
+    """
+
+    def __init__(self, size: int, tell: Callable[[str], None] = lambda message: None, least: int = 1) -> None:
+        self.size, self.tell, self.least = size, tell, least
+
+    def parts(self, work: Callable[[slice], _Result], count: int) -> list[_Result]:
+        """Results of `work` on slices of at most `size` that cover 0..count."""
+        results: list[_Result] = []
+        first = 0
+        while first < count:
+            part = slice(first, min(first + self.size, count))
+            try:
+                results.append(work(part))
+            except (RuntimeError, MemoryError) as why:
+                self._halve(why, count - first)
+            else:
+                first = part.stop
+        return results
+
+    def gradients(self, loss: Callable[[slice], Tensor], count: int, optimiser: torch.optim.Optimizer) -> Tensor:
+        """Puts the gradients of the mean loss of `count` images where the optimiser takes them; that loss.
+
+        loss: the mean over a slice. Where memory runs out the step begins again in even parts, each weighed by its images:
+        the same step, but that batch normalisation sees every part on its own.
+        """
+        while True:
+            optimiser.zero_grad(set_to_none=True)
+            total: list[Tensor] = []
+            parts = max(1, min(-(-count // self.size), count // self.least))
+            try:
+                for number in range(parts):
+                    part = slice(count * number // parts, count * (number + 1) // parts)
+                    mean = loss(part) * ((part.stop - part.start) / count)
+                    mean.backward()  # type: ignore[no-untyped-call]
+                    total.append(mean.detach())
+                return torch.stack(total).sum()
+            except (RuntimeError, MemoryError) as why:
+                self._halve(why, count)
+
+    def _halve(self, why: BaseException, count: int) -> None:
+        """Raises what is no want of memory again. count: the images that were left."""
+        if not out_of_memory(why):
+            raise why
+        tried = min(self.size, count)
+        if tried <= self.least:
+            few = "One image alone does not fit" if tried == 1 else f"{tried} images at once do not fit"
+            way = "Choose a smaller --size, or another --device." if tried == 1 else _FEWER
+            raise UnlearnableError(f"{few} in the memory.", way) from why
+        self.size = max(self.least, (tried + 1) // 2)
+        self.tell(f"out of memory: going on with {self.size} images at once")
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
 def in_parts(
     work: Callable[[slice], _Result], count: int, size: int, tell: Callable[[str], None] = lambda message: None
 ) -> list[_Result]:
     """Results of `work` on slices of at most `size` that cover 0..count; where memory runs out, on half as many at once."""
-    results: list[_Result] = []
-    first = 0
-    while first < count:
-        part = slice(first, min(first + size, count))
-        try:
-            results.append(work(part))
-        except (RuntimeError, MemoryError) as why:
-            if not out_of_memory(why):
-                raise
-            if size == 1:
-                raise UnlearnableError(
-                    "One image alone does not fit in the memory.", "Choose a smaller --size, or another --device."
-                ) from why
-            size = (min(size, count - first) + 1) // 2
-            tell(f"out of memory: going on with {size} images at once")
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
-        else:
-            first = part.stop
-    return results
+    return Room(size, tell).parts(work, count)
 
 
 def describe(device: torch.device) -> str:

@@ -22,8 +22,8 @@ KEY = Key(bytes(range(32)))
 
 def codes(classes: int, params: _bands.Params, key: Key = KEY) -> np.ndarray:  # type: ignore[type-arg]
     names = tuple(f"class {i:03}" for i in range(classes))
-    state = _bands.extend({"textures": {}}, params, Context(key, names, 8, 32), "grating")
-    return torch.stack([state["textures"][name] for name in names]).numpy()
+    state = _bands.extend({}, params, Context(key, names, 8, 32), "grating")
+    return torch.stack([state[name] for name in names]).numpy()
 
 
 def slow_distance(a: list[float], b: list[float], params: _bands.Params) -> float:
@@ -113,10 +113,10 @@ def test_photos_of_hundreds_of_classes_have_codes_and_the_first_are_straight_and
 
 def test_a_later_class_leaves_the_others_alone_and_another_key_draws_others() -> None:
     params = _bands.Params()
-    first = _bands.extend({"textures": {}}, params, Context(KEY, ("cat", "dog"), 8, 32), "grating")
+    first = _bands.extend({}, params, Context(KEY, ("cat", "dog"), 8, 32), "grating")
     more = _bands.extend(first, params, Context(KEY, ("ant", "cat", "dog"), 8, 32), "grating")
-    assert all(torch.equal(more["textures"][name], first["textures"][name]) for name in first["textures"])
-    assert set(more["textures"]) == {"ant", "cat", "dog"}
+    assert all(torch.equal(more[name], first[name]) for name in first)
+    assert set(more) == {"ant", "cat", "dog"}
     assert not np.array_equal(codes(5, params), codes(5, params, Key(bytes(32))))
 
 

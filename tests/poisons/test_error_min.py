@@ -9,6 +9,7 @@ from poison_kit import context, separable, take
 from torch.nn import functional as F
 
 from unlearnable import train
+from unlearnable.errors import TrainingError, UsageError
 from unlearnable.poisons import _surrogates, error_min
 from unlearnable.poisons.error_min import Params
 from unlearnable.types import Batch, State
@@ -103,6 +104,24 @@ def test_the_cap_is_told() -> None:
     state = error_min.fit(hard(), params, context(tell=lines.append))
     assert not state["converged"] and state["rounds"] == 1
     assert "stopped after 1 rounds" in lines[-1] and "--set rounds=2" in lines[-1]
+
+
+def test_a_network_whose_loss_is_no_number_gives_later_images_a_sentence_not_silence() -> None:
+    params = Params(net="linear", train_steps=2, batch=12, rounds=1, steps=2)
+    state = error_min.fit(hard(12), params, context())
+    weights = state["weights"][0]
+    state["weights"] = [{**weights, "head.weight": torch.full_like(weights["head.weight"], torch.inf)}]
+    later = hard(6, seed=5)
+    with pytest.raises(TrainingError, match=rf"error_min: the loss of {later.ids[0]} was not finite"):
+        error_min.delta(later, state, params, context())
+
+
+def test_class_noise_is_refused_where_a_class_has_no_image() -> None:
+    where = context(classes=("ant", "bee", "cat", "dog"))
+    with pytest.raises(UsageError, match=r"Class 'dog' has no image .* --preset su"):
+        error_min.fit(hard(12), Params(net="linear", level="class"), where)
+    quick = Params(net="linear", train_steps=2, batch=12, rounds=1, steps=2)
+    assert error_min.fit(hard(12), quick, where)["noise"].any(), "noise of its own needs no class"
 
 
 @pytest.mark.parametrize("wrong", [{"rounds": 0}, {"stop_error": 1.0}, {"subset": 0.0}, {"level": "x"}, {"steps": -1}])

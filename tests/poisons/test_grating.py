@@ -151,6 +151,42 @@ def test_jitter_blurs_the_line_in_a_classs_spectrum() -> None:
     assert loudest(1.0) < loudest(0.0) / 2
 
 
+def test_blue_has_a_wave_of_its_own_in_a_share_of_the_images() -> None:
+    where, many = context(), batch(400)
+    params = grating.Params(blue=0.5)
+    state = grating.fit(None, params, where)
+    made, plain = (
+        grating.delta(many, *fitted, where)
+        for fitted in ((state, params), (grating.fit(None, grating.Params(), where), grating.Params()))
+    )
+    assert torch.equal(made[:, :2], plain[:, :2]) and made.abs().max() <= 8 / 255 + 1e-7
+    own = (made[:, 2] != plain[:, 2]).flatten(1).any(1)
+    assert 150 < own.sum() < 250 and torch.equal(made[~own], plain[~own])
+    power = torch.fft.rfft2(made[:, 2]).abs()
+    for label in range(10):
+        mean = power[own & (many.labels == label)].mean(0)
+        row, column = divmod(int(mean.argmax()), mean.shape[1])
+        fx, fy = state["blue"][f"class {label}"][:2].tolist()
+        assert (min(row, 32 - row), column) == pytest.approx((fy, fx), abs=0.5)
+        assert state["textures"][f"class {label}"][:2].tolist() != [fx, fy]
+
+
+def test_blue_codes_are_apart_and_grow_with_the_classes() -> None:
+    params = grating.Params(blue=1.0)
+    first, all_at_once = (grating.fit(None, params, context(classes)) for classes in (4, 12))
+    grown = grating.extend(first, params, context(12))
+    assert all(torch.equal(grown["blue"][name], value) for name, value in first["blue"].items())
+    found = torch.stack(list(all_at_once["blue"].values())).numpy()[:, :2]
+    assert (np.linalg.norm(found[:, None] - found[None], axis=2) + 99 * np.eye(12)).min() >= _bands._CLOSEST
+    assert "blue" not in grating.extend(grating.fit(None, grating.Params(), context(4)), params, context(12))
+    assert "blue" not in grating.fit(None, grating.Params(blue=1.0, colour="any"), context(4))
+
+
+def test_the_share_of_blue_is_a_share() -> None:
+    with pytest.raises(ValueError, match="blue is 0 to 1"):
+        grating.Params(blue=1.5)
+
+
 def test_jitter_keeps_frequencies_above_zero() -> None:
     with pytest.raises(ValueError, match="below low"):
         grating.Params(jitter=4.0)

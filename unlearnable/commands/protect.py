@@ -70,7 +70,9 @@ from unlearnable.errors import BELOW_MIN_DROP, UnlearnableError, UsageError
     metavar="I/N",
     help="Make every N-th shard from number I on (from 0) and stop; `merge` verifies and seals. After --fit-only.",
 )
-@click.option("--auto-seconds", type=float, default=180.0, show_default=True, help="Time for choosing a method, at most.")
+@click.option(
+    "--auto-seconds", type=float, default=180.0, show_default=True, help="Time for choosing a method, at most."
+)
 @click.option("--min-drop", type=float, metavar="SHARE", help="Exit with 4 if the relative drop may be below this.")
 @click.option("--overwrite/--resume", default=False, help="Replace the release that is at OUT.")
 @click.option(

@@ -18,8 +18,9 @@ from torch import Tensor
 
 from unlearnable.errors import UsageError
 from unlearnable.poisons import _patterns
-from unlearnable.types import Batch, Context, State
+from unlearnable.types import Batch, Context
 
+ByClass = dict[str, Tensor]
 Codes = NDArray[np.float64]  # (number, 2 W + 3): W pairs of frequencies, then the signs of red, green and blue
 
 _CLOSEST = 0.5  # cycles an image; nearer frequencies look the same to a network that crops
@@ -82,21 +83,25 @@ class Params:
         return max(1.0, self.high - self.low)
 
 
-def extend(state: State, params: Params, context: Context, method: str) -> State:
-    """The same state with codes for classes that have none: {"textures": {class: (2 W + 3,) frequencies and signs}}."""
-    taken: dict[str, Tensor] = dict(state["textures"])
+def extend(taken: ByClass, params: Params, context: Context, method: str, other: ByClass | None = None) -> ByClass:
+    """The same codes and some for classes that have none: class -> (2 W + 3,) frequencies and signs.
+
+    other: codes that the same classes have elsewhere, which theirs here are not to be.
+    """
+    taken = dict(taken)
     grids: Sequence[_Grid] = _grids(params)
     for name in sorted(set(context.classes) - set(taken)):
-        used = torch.stack(list(taken.values())).numpy() if taken else np.zeros((0, 2 * params.waves + 3))
-        code, grids = _farthest(used, params, context.key.rng(method, "class", name), grids)
+        used = [*taken.values(), *([other[name]] if other else [])]
+        codes = torch.stack(used).numpy() if used else np.zeros((0, 2 * params.waves + 3))
+        code, grids = _farthest(codes, params, context.key.rng(method, "class", name), grids)
         taken[name] = torch.from_numpy(code)
-    return {"textures": taken}
+    return taken
 
 
-def of(batch: Batch, state: State, context: Context) -> tuple[Tensor, Tensor]:
+def of(batch: Batch, by_class: ByClass, context: Context) -> tuple[Tensor, Tensor]:
     """(N, W, 2) frequencies across and down, and (N, 3) signs of the colours, of every image's class."""
     present, which = torch.unique(batch.labels.cpu(), return_inverse=True)
-    codes = torch.stack([_patterns.find(state["textures"], context.classes[label]) for label in present.tolist()])
+    codes = torch.stack([_patterns.find(by_class, context.classes[label]) for label in present.tolist()])
     return codes[which, :-3].view(len(batch), -1, 2), codes[which, -3:]
 
 

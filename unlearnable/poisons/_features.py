@@ -16,13 +16,17 @@ from unlearnable.nets import Network
 from unlearnable.poisons import _pgd, _surrogates
 from unlearnable.types import Batch, Context, State
 
+_ANOTHER = "Add images of it, or use a method that needs none, such as targeted."
+
 Tables = dict[Network, Tensor]  # (classes, F) centroids in the order of the network's outputs
 
 
 def fit(data: Batch | None, net: str, context: Context, **training: Any) -> State:
     """Trains the surrogates: networks, "accuracy" and "centroids" of each network. training: as for `_surrogates.trained`."""
     if data is not None:
-        _require_every_class(data, context)  # before hours of training
+        require_every_class(
+            data, context, "this method needs the mean features of every class", _ANOTHER
+        )  # before hours
     networks, accuracy = _surrogates.trained(data, net, context, **training)
     assert data is not None
     found = [centroids(network, data, context) for network in networks]
@@ -54,11 +58,9 @@ def distance(features: Tensor, centre: Tensor) -> Tensor:
     return (features.float() - centre).square().mean(1)
 
 
-def _require_every_class(data: Batch, context: Context) -> None:
+def require_every_class(data: Batch, context: Context, why: str, hint: str) -> None:
+    """Raises UsageError where a class has no image in the fit."""
     counts = torch.bincount(data.labels.cpu(), minlength=len(context.classes)).tolist()
     empty = [name for name, count in zip(context.classes, counts, strict=True) if not count]
     if empty:
-        raise UsageError(
-            f"Class {empty[0]!r} has no image to learn from, and this method needs the mean features of every class.",
-            "Add images of it, or use a method that needs none, such as targeted.",
-        )
+        raise UsageError(f"Class {empty[0]!r} has no image to learn from, and {why}.", hint)

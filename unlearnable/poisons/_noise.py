@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from unlearnable.device import autocast
+from unlearnable.device import Room, autocast
 from unlearnable.distributed import ALONE, World
 from unlearnable.keys import Key
 from unlearnable.nets import Network
@@ -85,15 +85,27 @@ def _of(world: World) -> tuple[int, ...]:
     return (world.rank, world.size) if world.size > 1 else ()
 
 
+def room(size: int, context: Context, world: World = ALONE) -> Room:
+    """Of the batches that a network learns from, two images at least; several processes cannot take a step in parts."""
+    return Room(size, context.tell, least=2 if world.size == 1 else size)
+
+
 def learn(
-    net: Network, optimiser: torch.optim.Optimizer, images: Tensor, labels: Tensor, most: float | None = None
+    net: Network,
+    optimiser: torch.optim.Optimizer,
+    images: Tensor,
+    labels: Tensor,
+    room: Room,
+    most: float | None = None,
 ) -> Tensor:
     """One step of the network; the mean loss before it. most: where the norm of the gradient is cut off, None nowhere."""
-    with autocast(images.device):
-        loss = _pgd.toward(net, images, labels).mean()
-    optimiser.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
+
+    def loss(part: slice) -> Tensor:
+        with autocast(images.device):
+            return _pgd.toward(net, images[part], labels[part]).mean()
+
+    mean = room.gradients(loss, len(images), optimiser)
     if most is not None:
         torch.nn.utils.clip_grad_norm_(net.parameters(), most)
     optimiser.step()
-    return loss.detach()
+    return mean

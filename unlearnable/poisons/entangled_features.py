@@ -12,9 +12,10 @@ images: (N, 3, S, S) uint8; labels: (N,) int64; returns (N, 3, S, S) float withi
 As in the paper: training within 4 grey levels for 100 epochs, the rate falling after 75 and 90; N(0, 1) eps start, 300 steps
 of 0.05 eps and a new differentiable translation and flip in each, as in targeted. Pull chooses the nearest centre anew in
 every step. Its own class is never chosen: the authors give that a distance of 1, which is not the largest where features are
-large. Centres are of clean images in float32.
+large. Centres are of clean images in float32. Otherwise: the attacker in training takes ten steps of a quarter of the
+radius, one grey level, where the authors' takes steps of two.
 
-Such a network costs ten times an ordinary training. Does not survive JPEG. Its network knows the classes it was fitted with,
+Such a network costs eleven times an ordinary training. Does not survive JPEG. Its network knows the classes it was fitted with,
 so new images can be added later but not new classes.
 """
 

@@ -34,11 +34,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from unlearnable import distributed, nets, registry
-from unlearnable.device import autocast
+from unlearnable.device import Room, autocast, in_parts
 from unlearnable.distributed import ALONE, World
 from unlearnable.errors import TrainingError
 from unlearnable.nets import Network
-from unlearnable.poisons import _noise, _patterns, _pgd, _surrogates
+from unlearnable.poisons import _features, _noise, _patterns, _pgd, _surrogates
 from unlearnable.types import Batch, Context, State
 
 PAPER = "Huang et al. 2021, arXiv 2101.04898"
@@ -53,6 +53,7 @@ PRESETS: dict[str, dict[str, object]] = {
 
 _CLASS_BATCHES = 20  # in a round, at least: as many as in the paper's; a small set is walked through several times
 _NORM = 5.0  # of the network's gradient, at most
+_OWN_NOISE = "Add images of it, or give every image noise of its own: --preset su."
 
 
 @dataclass(frozen=True)
@@ -102,16 +103,18 @@ class _SampleNoise:
     """One noise for every image, held where the images are."""
 
     def __init__(self, data: Batch, params: Params, context: Context, world: World = ALONE) -> None:
-        self.data, self.context, self.size, self.world = data, context, _pgd.at_once(0, context), world
+        self.data, self.context, self.world = data, context, world
+        self.room = Room(_pgd.at_once(0, context), context.tell)
         self.kept = _noise.Kept(data, context, world)
         self.at, self.state = self.kept.at, self.kept.state
         self.searched = torch.arange(len(data))
         self.descent = _descent(params)
 
     def improve(self, net: Network) -> None:
-        for chosen in _pgd.pieces(self.world.rows(self.searched), self.size):
-            images, labels = _noise.take(self.data, chosen, self.context)
-            self.kept.put(chosen, self.descent.run([net], images, labels, self.at(chosen), self.context.eps, None))
+        for chosen in _pgd.pieces(self.world.rows(self.searched), self.room.size):
+            found = _descended(net, self, chosen)
+            ids = [self.data.ids[row] for row in chosen.tolist()]
+            self.kept.put(chosen, _pgd.require_finite(found, ids, "error_min"))
 
 
 class _ClassNoise:
@@ -119,6 +122,10 @@ class _ClassNoise:
 
     def __init__(self, data: Batch, params: Params, context: Context, world: World = ALONE) -> None:
         self.data, self.context, self.size, self.world = data, context, params.batch, world
+        self.room = Room(params.batch, context.tell)
+        _features.require_every_class(
+            data, context, "class-wise noise is searched on images of every class", _OWN_NOISE
+        )
         self.noise = torch.zeros((len(context.classes), *data.images.shape[1:]), device=context.device)
         self.generator = torch.Generator().manual_seed(context.key.seed("error_min", "subset"))
         parts = []
@@ -134,8 +141,8 @@ class _ClassNoise:
 
     def improve(self, net: Network) -> None:
         for chosen in self._batches():
-            images, labels = _noise.take(self.data, chosen, self.context)
-            found = self.descent.run([net], images, labels, self.at(chosen), self.context.eps, None)
+            found = _descended(net, self, chosen)
+            labels = self.data.labels[chosen].to(found.device)
             # means as one product: unlike index_add, the same bytes every time on CUDA
             member = (labels == torch.arange(len(self.noise), device=labels.device)[:, None]).float()
             count = self.world.total(member.sum(1))
@@ -167,7 +174,7 @@ def fit(data: Batch | None, params: Params, context: Context) -> State:
     world = distributed.world()
     batches = _noise.batches(len(data), params.batch, context.key, "error_min", world)
     noise = (_SampleNoise if params.level == "sample" else _ClassNoise)(data, params, context, world)
-    trained = world.together(net)
+    trained, room = world.together(net), _noise.room(params.batch, context, world)
     optimiser = torch.optim.SGD(net.parameters(), lr=net.learning_rate, momentum=0.9, weight_decay=5e-4)
     number, error, loss = 0, 1.0, math.inf
     while number < params.rounds and error > params.stop_error:
@@ -176,7 +183,7 @@ def fit(data: Batch | None, params: Params, context: Context) -> State:
         for _ in range(params.train_steps):
             chosen = next(batches)
             images, labels = _noise.take(data, chosen, context)
-            _noise.learn(trained, optimiser, images.float() / 255 + noise.at(chosen), labels, most=_NORM)
+            _noise.learn(trained, optimiser, images.float() / 255 + noise.at(chosen), labels, room, most=_NORM)
         world.agree(net)
         _surrogates.freeze(net, context.device)
         noise.improve(net)
@@ -201,14 +208,15 @@ def delta(batch: Batch, state: State, params: Params, context: Context) -> Tenso
     def craft(new: Tensor) -> Tensor:
         (net,) = _surrogates.unpack(state, context)
         wanted = _surrogates.outputs(batch.labels, state, context)
-        found = []
-        for chosen in _pgd.pieces(new, _pgd.at_once(0, context)):
-            images = batch.images[chosen].to(context.device)
+
+        def one(part: slice) -> Tensor:
+            chosen = new[part]
+            images, labels = batch.images[chosen].to(context.device), wanted[chosen].to(context.device)
             start = torch.zeros(images.shape, device=context.device)
-            found.append(
-                _descent(params).run([net], images, wanted[chosen].to(context.device), start, context.eps, None)
-            )
-        return torch.cat(found)
+            found = _descent(params).run([net], images, labels, start, context.eps, None)
+            return _pgd.require_finite(found, [batch.ids[row] for row in chosen.tolist()], "error_min")
+
+        return torch.cat(in_parts(one, len(new), _pgd.at_once(0, context), context.tell))
 
     return _noise.of(batch, state, context, craft)
 
@@ -218,16 +226,28 @@ def _descent(params: Params) -> _pgd.Descent:
     return _pgd.Descent(_pgd.toward, params.steps or (20 if sample else 1), params.step, box=sample)
 
 
+def _descended(net: Network, noise: _SampleNoise | _ClassNoise, chosen: Tensor) -> Tensor:
+    """(n, 3, S, S): the noise of the chosen images after its steps on the frozen network."""
+    images, labels = _noise.take(noise.data, chosen, noise.context)
+    found = noise.at(chosen)
+
+    def one(part: slice) -> None:
+        found[part] = noise.descent.run([net], images[part], labels[part], found[part], noise.context.eps, None)
+
+    noise.room.parts(one, len(chosen))
+    return found
+
+
 @torch.no_grad()
 def _measure(net: Network, noise: _SampleNoise | _ClassNoise) -> tuple[float, float]:
     """Share of the searched images, of all processes, that the frozen network misreads under their noise; the mean loss."""
-    wrong = torch.zeros((), device=noise.context.device)
-    total = torch.zeros((), device=noise.context.device)
-    for chosen in _pgd.pieces(noise.world.rows(noise.searched), noise.size):
-        images, labels = _noise.take(noise.data, chosen, noise.context)
+    rows = noise.world.rows(noise.searched)
+
+    def one(part: slice) -> Tensor:
+        images, labels = _noise.take(noise.data, rows[part], noise.context)
         with autocast(images.device):
-            logits = net(images.float() / 255 + noise.at(chosen)).float()
-        wrong += (logits.argmax(1) != labels).sum()
-        total += F.cross_entropy(logits, labels, reduction="sum")
-    wrong, total = noise.world.total(wrong), noise.world.total(total)
-    return wrong.item() / len(noise.searched), total.item() / len(noise.searched)
+            logits = net(images.float() / 255 + noise.at(rows[part])).float()
+        return torch.stack([(logits.argmax(1) != labels).sum(), F.cross_entropy(logits, labels, reduction="sum")])
+
+    wrong, loss = noise.world.total(torch.stack(noise.room.parts(one, len(rows))).sum(0)).tolist()
+    return wrong / len(noise.searched), loss / len(noise.searched)

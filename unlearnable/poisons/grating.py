@@ -16,6 +16,10 @@ is the smaller one, and a class may have the texture of another turned over: the
 filter out. With `jitter` every image moves its class's frequencies by as much at most, up or down, each by a draw of its
 own: a scraper who compares the spectra of classes finds a blurred line to filter out, at some cost in strength.
 
+blue is the share of images whose blue channel has a wave of its own, another one than red and green have. Pictures hold
+little power in blue against yellow, so that this second texture stands out and is learned at once. Blue is a ninth of luma:
+grayscale leaves the wave of red and green nearly whole, but what JPEG's coarsest steps leave of it is less.
+
 images: (N, 3, S, S) uint8, only their size is used; labels: (N,) int64; returns (N, 3, S, S) float, -eps or +eps, or in
 between where the waves are soft.
 
@@ -55,6 +59,9 @@ class Params(_bands.Params):
     high: float = 9.0
     directions: Literal["axes", "all"] = "axes"
 
+    blue: float = 0.0
+    "share of the images, 0 to 1, whose blue channel has another wave than red and green; where colour is grey"
+
     jitter: float = 0.0
     "cycles an image by which each image's frequencies lie off its class's at most"
 
@@ -62,29 +69,49 @@ class Params(_bands.Params):
         super().__post_init__()
         if not 0 <= self.jitter < self.low:
             raise ValueError(f"jitter is 0 or above, and below low ({self.low:g}), not {self.jitter}")
+        if not 0 <= self.blue <= 1:
+            raise ValueError(f"blue is 0 to 1, not {self.blue}")
 
 
 def fit(data: Batch | None, params: Params, context: Context) -> State:
-    """Gives every class its texture: {"textures": {class: cycles across and down, signs of red, green, blue}}."""
+    """Gives every class its texture: {"textures": {class: cycles across and down, signs of red, green, blue}}.
+
+    And {"blue": the same of blue} where it has waves of its own.
+    """
     del data
-    return extend({"textures": {}}, params, context)
+    own: State = {"blue": {}} if params.blue and params.colour == "grey" else {}
+    return extend({"textures": {}} | own, params, context)
 
 
 def extend(state: State, params: Params, context: Context) -> State:
     """The same state with textures for classes that have none, as far as can be from all that are taken."""
-    return _bands.extend(state, params, context, "grating")
+    textures = _bands.extend(state["textures"], params, context, "grating")
+    if "blue" not in state:
+        return {"textures": textures}
+    return {"textures": textures, "blue": _bands.extend(state["blue"], params, context, "grating blue", textures)}
 
 
 def delta(batch: Batch, state: State, params: Params, context: Context) -> Tensor:
     """The texture of every image's class, in phases that follow from the key and the image's id."""
-    pairs, colours = _bands.of(batch, state, context)
+    made = _textures(batch, state["textures"], params, context, "")
+    if "blue" in state:
+        own = [rng.random() < params.blue for rng in context.key.rngs("grating", "blue", names=batch.ids)]
+        made[own, 2] = _textures(batch, state["blue"], params, context, "blue ")[own, 2]
+    return made.to(batch.images.device)
+
+
+def _textures(batch: Batch, codes: _bands.ByClass, params: Params, context: Context, part: str) -> Tensor:
+    """(N, 3, S, S): the waves of these codes, each image's moved and turned over by draws of its own."""
+    pairs, colours = _bands.of(batch, codes, context)
     if params.jitter:
-        moved = [rng.random(2 * pairs.shape[1]) for rng in context.key.rngs("grating", "jitter", names=batch.ids)]
-        shifts = params.jitter * (2 * torch.from_numpy(np.stack(moved)).view(pairs.shape) - 1)
+        rngs = context.key.rngs("grating", f"{part}jitter", names=batch.ids)
+        moved = np.stack([rng.random(2 * pairs.shape[1]) for rng in rngs])
+        shifts = params.jitter * (2 * torch.from_numpy(moved).view(pairs.shape) - 1)
         pairs = pairs + shifts * (pairs > 0)  # a wave along one axis stays on it
     pairs = torch.cat([pairs / 2**octave for octave in range(params.octaves + 1)], 1)
     count = pairs.shape[1]
-    drawn = np.stack([rng.random(2 * count + 1) for rng in context.key.rngs("grating", "image", names=batch.ids)])
+    rngs = context.key.rngs("grating", f"{part}image", names=batch.ids)
+    drawn = np.stack([rng.random(2 * count + 1) for rng in rngs])
     phases = torch.from_numpy(drawn[:, :-1]).reshape(-1, count, 2)
     waves = torch.zeros((len(batch), context.size, context.size), dtype=torch.float64)
     for pair, phase in zip(pairs.unbind(1), phases.unbind(1), strict=True):
@@ -92,7 +119,7 @@ def delta(batch: Batch, state: State, params: Params, context: Context) -> Tenso
         waves += down[:, :, None] * across[:, None, :]
     if params.duty == 0.5:
         colours = colours * torch.where(torch.from_numpy(drawn[:, -1:]) < 0.5, -1.0, 1.0)
-    return _bands.painted(waves, colours, params, context.eps).to(batch.images.device)
+    return _bands.painted(waves, colours, params, context.eps)
 
 
 def _cosine(frequency: Tensor, phase: Tensor, size: int) -> Tensor:

@@ -51,12 +51,12 @@ def fit(data: Batch | None, params: Params, context: Context) -> State:
 
 def extend(state: State, params: Params, context: Context) -> State:
     """The same state with bands for classes that have none, as far as can be from all that are taken."""
-    return _bands.extend(state, params, context, "spectral")
+    return {"textures": _bands.extend(state["textures"], params, context, "spectral")}
 
 
 def delta(batch: Batch, state: State, params: Params, context: Context) -> Tensor:
     """Noise of every image's class, which follows from the key and the image's id."""
-    pairs, colours = _bands.of(batch, state, context)
+    pairs, colours = _bands.of(batch, state["textures"], context)
     codes, which = torch.unique(pairs, dim=0, return_inverse=True)
     bands = torch.stack([band(code, params, context.size) for code in codes])
     side = (context.size, context.size)
