@@ -41,8 +41,8 @@ setup(
     ],
     extras_require={
         "dev": [
-            *("hypothesis", "mlcroissant", "moto[server]", "mypy", "onnxruntime", "onnxscript", "pytest", "ray"),
-            *("ruff", "s3fs", "timm>=1.0.16"),
+            *("hypothesis", "mlcroissant", "moto[server]", "mypy", "onnxruntime", "onnxscript", "opacus>=1.6"),
+            *("pytest", "ray", "ruff", "s3fs", "timm>=1.0.16"),
         ],
         "docs": ["mkdocs-material>=9.7"],
         "dp": ["opacus>=1.6"],

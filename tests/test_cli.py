@@ -110,6 +110,7 @@ BAD = {
     "unknown layout": (["{tree}", "{out}", "--preset", "r16", "--layout", "zip"], "layout"),
     "budget of nothing": (["{tree}", "{out}", "--eps", "0"], "grey levels"),
     "budget of 300": (["{tree}", "{out}", "--eps", "300"], "grey levels"),
+    "images of 2000 pixels": (["{tree}", "{out}", "--size", "2000"], "--size is 8 to 1024 pixels, not 2000"),
     "no such device": (["{tree}", "{out}", "--preset", "r16", "--device", "tpu"], "device"),
     "output is a link": (["{tree}", "{tmp}/link"], "is a link"),
     "output is a folder of the owner's": (["{tree}", "{tmp}/text", "--overwrite"], "not a release"),

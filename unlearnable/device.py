@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from typing import TypeVar
 
 import torch
@@ -83,13 +85,13 @@ def out_of_memory(why: BaseException) -> bool:
 
 
 class Room:
-    """How many images are worked on at once: as many as asked, and half as many from where memory ran out.
+    """How many images are worked on at once: `size`, or all that come, and half as many from where memory ran out.
 
     least: the fewest that it goes down to. Raises UnlearnableError where these do not fit either.
     """
 
-    def __init__(self, size: int, tell: Callable[[str], None] = lambda message: None, least: int = 1) -> None:
-        self.size, self.tell, self.least = size, tell, least
+    def __init__(self, tell: Callable[[str], None], size: int = sys.maxsize, least: int = 1) -> None:
+        self.tell, self.size, self.least = tell, size, least
 
     def parts(self, work: Callable[[slice], _Result], count: int) -> list[_Result]:
         """Results of `work` on slices of at most `size` that cover 0..count."""
@@ -111,17 +113,18 @@ class Room:
         loss: the mean over a slice. Where memory runs out the step begins again in even parts, each weighed by its images:
         the same step, but that batch normalisation sees every part on its own.
         """
+
+        def one(part: slice) -> Tensor:
+            mean: Tensor = loss(part) * ((part.stop - part.start) / count)
+            mean.backward()  # type: ignore[no-untyped-call]
+            return mean.detach()
+
         while True:
             optimiser.zero_grad(set_to_none=True)
-            total: list[Tensor] = []
             parts = max(1, min(-(-count // self.size), count // self.least))
+            ends = [count * number // parts for number in range(parts + 1)]
             try:
-                for number in range(parts):
-                    part = slice(count * number // parts, count * (number + 1) // parts)
-                    mean = loss(part) * ((part.stop - part.start) / count)
-                    mean.backward()  # type: ignore[no-untyped-call]
-                    total.append(mean.detach())
-                return torch.stack(total).sum()
+                return torch.stack([one(slice(*part)) for part in pairwise(ends)]).sum()
             except (RuntimeError, MemoryError) as why:
                 self._halve(why, count)
 
@@ -144,7 +147,7 @@ def in_parts(
     work: Callable[[slice], _Result], count: int, size: int, tell: Callable[[str], None] = lambda message: None
 ) -> list[_Result]:
     """Results of `work` on slices of at most `size` that cover 0..count; where memory runs out, on half as many at once."""
-    return Room(size, tell).parts(work, count)
+    return Room(tell, size).parts(work, count)
 
 
 def describe(device: torch.device) -> str:

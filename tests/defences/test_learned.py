@@ -194,6 +194,15 @@ def test_the_private_network_has_no_batch_statistics() -> None:
     assert torch.allclose(net(x)[:1], net(x[:1]), atol=1e-5), "an image's answer does not depend on the others"
 
 
+@pytest.mark.slow
+def test_networks_that_draw_at_random_are_trained_too() -> None:
+    pytest.importorskip("opacus")
+    x, y = pictures(2)
+    recipe = Recipe(1, len(x) // 2, augment="none")
+    history = dp_sgd.victim(job(x, x, y, recipe=recipe, victim="convnext_tiny"), dp_sgd.Params())
+    assert len(history.accuracy) == 1
+
+
 def test_gradients_of_single_images_are_clipped_and_averaged() -> None:
     """One step of plain SGD, against autograd image by image."""
     pytest.importorskip("opacus")

@@ -6,7 +6,9 @@ import copy
 from dataclasses import replace
 from typing import Any
 
+import pytest
 import torch
+from torch import Tensor
 
 from unlearnable import adversarial, nets, train
 from unlearnable.keys import Key
@@ -63,3 +65,15 @@ def context(**changes: Any) -> Context:
 
 def take(batch: Batch, chosen: list[int]) -> Batch:
     return Batch(tuple(batch.ids[i] for i in chosen), batch.images[chosen], batch.labels[chosen])
+
+
+def little_memory(monkeypatch: pytest.MonkeyPatch, room: int = 8) -> None:
+    """No network takes more than `room` images at once from here on."""
+    features = Network.features
+
+    def read(net: Network, x: Tensor) -> Tensor:
+        if len(x) > room:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return features(net, x)
+
+    monkeypatch.setattr(Network, "features", read)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from poison_kit import OTHER_KEY, context, separable, surrogate, take
+from poison_kit import OTHER_KEY, context, little_memory, separable, surrogate, take
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -146,6 +146,20 @@ def test_what_cannot_be_clustered_is_refused() -> None:
     twice = replace(data, images=data.images[[0, 1] * 10])
     with pytest.raises(UsageError, match=r"2 clusters, not 3"):
         clusters.fit(twice, params, where)
+
+
+@pytest.mark.parametrize("noise", ["direct", "generator"])
+def test_where_memory_runs_out_it_goes_on_with_fewer_images_to_the_same_pattern(
+    noise: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, lines, params = separable(45, size=8), list[str](), Params(**QUICK | {"noise": noise, "epochs": 1})
+    (net,), _ = surrogate(data, "linear", epochs=1)
+    goal = torch.randn(192, generator=torch.Generator().manual_seed(0))
+    wanted = clusters._pattern(net, data, goal, 0, params, context(size=8))
+    little_memory(monkeypatch)
+    found = clusters._pattern(net, data, goal, 0, params, context(size=8, tell=lines.append))
+    assert lines == ["out of memory: going on with 8 images at once"]
+    assert F.cosine_similarity(found.ravel(), wanted.ravel(), dim=0) > 0.98
 
 
 def test_a_divergence_that_is_no_number_is_told() -> None:

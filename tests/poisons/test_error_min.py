@@ -5,12 +5,14 @@ from typing import Any
 
 import pytest
 import torch
-from poison_kit import context, separable, take
+from poison_kit import context, little_memory, separable, take
 from torch.nn import functional as F
 
-from unlearnable import train
-from unlearnable.errors import TrainingError, UsageError
-from unlearnable.poisons import _surrogates, error_min
+from unlearnable import nets, train
+from unlearnable.distributed import World
+from unlearnable.errors import TrainingError, UnlearnableError, UsageError
+from unlearnable.nets import Network
+from unlearnable.poisons import _noise, _surrogates, error_min
 from unlearnable.poisons.error_min import Params
 from unlearnable.types import Batch, State
 
@@ -114,6 +116,54 @@ def test_a_network_whose_loss_is_no_number_gives_later_images_a_sentence_not_sil
     later = hard(6, seed=5)
     with pytest.raises(TrainingError, match=rf"error_min: the loss of {later.ids[0]} was not finite"):
         error_min.delta(later, state, params, context())
+
+
+@pytest.mark.parametrize("level", ["sample", "class"])
+def test_a_loss_that_is_no_number_ends_the_fit_with_a_sentence(level: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Network, "forward", lambda self, x: self.head(self.features(x)) * torch.nan)
+    said = {"sample": r"the loss of train/0-0\.png was not finite", "class": r"the loss was nan in round 1\."}[level]
+    with pytest.raises(TrainingError, match=f"error_min: {said}"):
+        error_min.fit(hard(12), Params(net="linear", train_steps=1, batch=12, steps=1, level=level), context())  # type: ignore[arg-type]
+
+
+def test_a_loss_that_breaks_after_the_steps_of_the_noise_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(error_min, "_measure", lambda net, noise: (0.5, float("inf")))
+    with pytest.raises(TrainingError, match=r"the loss was inf in round 1\. Try another network"):
+        error_min.fit(hard(12), Params(net="linear", train_steps=1, batch=12, steps=1), context())
+
+
+@pytest.mark.parametrize("level", ["sample", "class"])
+def test_where_memory_runs_out_it_goes_on_with_fewer_images_to_the_same_noise(
+    level: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    params = Params(net="linear", train_steps=3, batch=20, rounds=2, steps=3, level=level, stop_error=0.0)  # type: ignore[arg-type]
+    data, later, lines = hard(40), hard(20, seed=5), list[str]()
+    state = error_min.fit(data, params, context())
+    wanted = [error_min.delta(batch, state, params, context()) for batch in (data, later)]
+    little_memory(monkeypatch)
+    where = context(tell=lines.append)
+    state = error_min.fit(data, params, where)
+    found = [error_min.delta(batch, state, params, where) for batch in (data, later)]
+    assert "out of memory: going on with 5 images at once" in lines
+    assert sum("out of memory" in line for line in lines) <= 8, "what does not fit is remembered"
+    for ours, theirs in zip(found, wanted, strict=True):
+        assert ((ours - theirs).abs() > 0.5 / 255).float().mean() < 0.02 and theirs.any()
+
+
+def test_a_network_that_takes_no_image_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    little_memory(monkeypatch, 1)
+    with pytest.raises(UnlearnableError, match=r"2 images at once do not fit in the memory.*--set batch="):
+        error_min.fit(hard(12), Params(net="linear", batch=12), context())
+
+
+def test_several_processes_take_no_step_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others would wait for gradients that are sent once for every part."""
+    data, net = hard(12), nets.create("linear", 3, 16, 0)
+    optimiser = torch.optim.SGD(net.parameters(), lr=0.1)
+    little_memory(monkeypatch)
+    with pytest.raises(UnlearnableError, match="12 images at once do not fit"):
+        _noise.learn(net, optimiser, data.images / 255, data.labels, _noise.room(context(), World(0, 2)))
+    assert _noise.learn(net, optimiser, data.images / 255, data.labels, _noise.room(context())).isfinite()
 
 
 def test_class_noise_is_refused_where_a_class_has_no_image() -> None:

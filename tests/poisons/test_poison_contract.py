@@ -63,6 +63,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("targeted", {"net": "small", "steps": 3, "batch": 16}),
     ("targeted", {"net": "small", "steps": 2, "restarts": 2}),
     ("targeted", {"net": "small*2", "steps": 2}),
+    ("targeted", {"net": "small+linear", "steps": 2}),
     ("tensorclog", {"net": "small", "steps": 1}),
     ("texture", {}),
     ("texture", {"signs": "block"}),

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from poison_kit import context, separable, surrogate, take
+from poison_kit import context, little_memory, separable, surrogate, take
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -175,9 +175,9 @@ def test_the_network_learns_from_attacked_images_only_where_it_is_to_be_robust(m
     taught: list[Tensor] = []
     learn = _noise.learn
 
-    def spy(net: Network, optimiser: torch.optim.Optimizer, images: Tensor, labels: Tensor) -> Tensor:
+    def spy(net: Network, optimiser: torch.optim.Optimizer, images: Tensor, *rest: Any) -> Tensor:
         taught.append(images)
-        return learn(net, optimiser, images, labels)
+        return learn(net, optimiser, images, *rest)
 
     monkeypatch.setattr(_noise, "learn", spy)
     for robust in (True, False):
@@ -196,6 +196,20 @@ def test_later_images_get_noise_of_the_same_network() -> None:
     assert under_attack(net, clean + delta, later.labels) < 0.7 * under_attack(net, clean, later.labels)
     part = robust_error_min.delta(take(later, [7, 2]), state, params, context())
     assert ((part - delta[[7, 2]]).abs() > 0.5 / 255).float().mean() < 0.05
+
+
+@pytest.mark.parametrize("robust", [True, False])
+def test_where_memory_runs_out_it_goes_on_with_fewer_images(robust: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    little_memory(monkeypatch)
+    lines: list[str] = []
+    data, params = hard(), Params(**QUICK | {"robust": robust, "iterations": 20, "step": 1.0})
+    state = robust_error_min.fit(data, params, context(tell=lines.append))
+    assert "out of memory: going on with 5 images at once" in lines
+    assert sum("out of memory" in line for line in lines) == 6, "twice for noise, network and final noise"
+    noise, clean = robust_error_min.delta(data, state, params, context()), data.images.float() / 255
+    (net,) = _surrogates.unpack(state, context())
+    noisy, plain = (torch.cat([net(x) for x in seen.split(8)]) for seen in (clean + noise, clean))
+    assert F.cross_entropy(noisy, data.labels) < 0.85 * F.cross_entropy(plain, data.labels), "the noise does its work"
 
 
 def test_a_loss_that_is_no_number_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

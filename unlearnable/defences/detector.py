@@ -16,7 +16,7 @@ from torch import Tensor
 
 from unlearnable import nets
 from unlearnable.defences._job import Job
-from unlearnable.train import History, Recipe, predict, train
+from unlearnable.train import History, Recipe, predict, share, train
 
 PAPER = "Zhu et al. 2024, arXiv 2312.08898"
 COST = 1.3
@@ -46,8 +46,8 @@ def victim(job: Job, params: Params) -> History:
     images = [job.clean[own], job.clean[clean[~dropped_clean]], job.images[protected[~dropped]]]
     records = torch.cat([own, clean[~dropped_clean], protected[~dropped]])
     history = replace(job, labels=job.labels[records]).run(images=torch.cat(images))
-    right = torch.cat([~dropped_clean, dropped]).double().mean().item()
-    missed = (~dropped).double().mean().item()
+    right = share(torch.cat([~dropped_clean, dropped]))
+    missed = share(~dropped)
     history.figures |= {"detector_accuracy": right, "detector_missed": missed}
     history.figures |= job.clean_alone(torch.cat([own, clean]))
     return history

@@ -2,8 +2,8 @@
 
 Abadi et al. 2016, arXiv 1607.00133, against poisons as Hong et al. 2020, arXiv 2002.11497, use it: no privacy is claimed or
 counted. Clipping keeps single images from pulling far, so it helps where few are poisoned; where all carry the shortcut,
-expect little. The defaults are settings of theirs that kept accuracy (length 4, noise 0.01). Batch normalisation has no
-gradient of one image and becomes group normalisation, on the clean arm too.
+expect little. The defaults are mild settings of theirs (length 4, noise 0.01). Batch normalisation has no gradient of one
+image and becomes group normalisation, and nothing is dropped at random, on the clean arm too.
 
 The arithmetic is Opacus's. It keeps a gradient of every weight for each image of a batch: 6 GB for ResNet-18 and 128 images.
 """
@@ -22,6 +22,7 @@ from torch.nn import functional as F
 from unlearnable.defences._job import Job
 from unlearnable.errors import UsageError
 from unlearnable.nets import Network
+from unlearnable.nets._drop import Drop
 from unlearnable.train import History
 
 PAPER = "Hong et al. 2020, arXiv 2002.11497"
@@ -76,10 +77,13 @@ def victim(job: Job, params: Params) -> History:
 
 
 def per_image(net: Network) -> Network:
-    """The network with group for batch normalisation and nothing computed in place, as gradients of one image need it."""
+    """The network with group for batch normalisation, nothing computed in place and nothing drawn, as gradients of one image
+    need it."""
     for parent in list(net.modules()):
         for name, child in list(parent.named_children()):
-            if isinstance(child, nn.BatchNorm2d):
+            if isinstance(child, Drop):
+                child.share = 0.0
+            elif isinstance(child, nn.BatchNorm2d):
                 channels = child.num_features
                 groups = next(count for count in (32, 16, 8, 4, 2, 1) if channels % count == 0)
                 norm = nn.Sequential(nn.GroupNorm(groups, channels), _Copy())

@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 from unlearnable.defences._job import Job
 from unlearnable.device import in_parts
-from unlearnable.train import History
+from unlearnable.train import History, share
 
 PAPER = "Sandoval-Segura et al. 2023, arXiv 2305.19254"
 CHEAP = True
@@ -73,7 +73,7 @@ def linear(images: Tensor, labels: Tensor, classes: int, params: Params, generat
 def linear_accuracy(images: Tensor, labels: Tensor, weights: Tensor) -> float:
     """Share of uint8 images whose label the regression reads right."""
     parts = in_parts(lambda part: (images[part].flatten(1).float() @ weights.T).argmax(1), len(images), 2000)
-    return (torch.cat(parts) == labels).double().mean().item()
+    return share(torch.cat(parts) == labels)
 
 
 def projected(images: Tensor, weights: Tensor) -> Tensor:

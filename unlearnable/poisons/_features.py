@@ -24,9 +24,8 @@ Tables = dict[Network, Tensor]  # (classes, F) centroids in the order of the net
 def fit(data: Batch | None, net: str, context: Context, **training: Any) -> State:
     """Trains the surrogates: networks, "accuracy" and "centroids" of each network. training: as for `_surrogates.trained`."""
     if data is not None:
-        require_every_class(
-            data, context, "this method needs the mean features of every class", _ANOTHER
-        )  # before hours
+        # before hours of training
+        require_every_class(data, context, "this method needs the mean features of every class", _ANOTHER)
     networks, accuracy = _surrogates.trained(data, net, context, **training)
     assert data is not None
     found = [centroids(network, data, context) for network in networks]

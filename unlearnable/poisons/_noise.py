@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 
 import torch
@@ -85,9 +86,9 @@ def _of(world: World) -> tuple[int, ...]:
     return (world.rank, world.size) if world.size > 1 else ()
 
 
-def room(size: int, context: Context, world: World = ALONE) -> Room:
-    """Of the batches that a network learns from, two images at least; several processes cannot take a step in parts."""
-    return Room(size, context.tell, least=2 if world.size == 1 else size)
+def room(context: Context, world: World = ALONE) -> Room:
+    """For the steps of a network: of two images at least; several processes, who wait for each other, take them whole."""
+    return Room(context.tell, least=2 if world.size == 1 else sys.maxsize)
 
 
 def learn(

@@ -33,7 +33,7 @@ from torch.nn import functional as F
 
 from unlearnable import cluster, nets, registry
 from unlearnable.augment import crop_flip
-from unlearnable.device import autocast, in_parts
+from unlearnable.device import Room, autocast, in_parts
 from unlearnable.errors import TrainingError, UsageError
 from unlearnable.nets import Network
 from unlearnable.poisons import _surrogates
@@ -175,20 +175,23 @@ def _pattern(net: Network, data: Batch, goal: Tensor, number: int, params: Param
     """(3, S, S) in budgets, -1 to 1, that moves the features of any image to the goal."""
     generator = torch.Generator().manual_seed(context.key.seed("clusters", "pattern", number))
     make, optimiser = _noise(params, context, generator)
+    room = Room(context.tell)
     batches = max(1, len(data) // params.batch)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, params.epochs * batches)
     for _ in range(params.epochs):
         total = torch.zeros((), device=context.device)
         for chosen in torch.randperm(len(data), generator=generator).tensor_split(batches):
             images = crop_flip(data.images[chosen].to(context.device), generator)
-            with autocast(images.device):
-                seen = net.features(images + make() * context.eps)
-            loss = apart(seen.float(), goal).mean()
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
+
+            def divergence(part: slice, images: Tensor = images) -> Tensor:
+                with autocast(images.device):
+                    seen = net.features(images[part] + make() * context.eps)
+                return apart(seen.float(), goal).mean()
+
+            loss = room.gradients(divergence, len(images), optimiser)
             optimiser.step()
             schedule.step()
-            total += loss.detach() * len(chosen) / len(data)
+            total += loss * len(chosen) / len(data)
         if not total.isfinite():
             raise TrainingError(
                 f"clusters: the divergence was {total.item()} for pattern {number + 1}.",

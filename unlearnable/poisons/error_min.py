@@ -104,7 +104,7 @@ class _SampleNoise:
 
     def __init__(self, data: Batch, params: Params, context: Context, world: World = ALONE) -> None:
         self.data, self.context, self.world = data, context, world
-        self.room = Room(_pgd.at_once(0, context), context.tell)
+        self.room = Room(context.tell, _pgd.at_once(0, context))
         self.kept = _noise.Kept(data, context, world)
         self.at, self.state = self.kept.at, self.kept.state
         self.searched = torch.arange(len(data))
@@ -122,7 +122,7 @@ class _ClassNoise:
 
     def __init__(self, data: Batch, params: Params, context: Context, world: World = ALONE) -> None:
         self.data, self.context, self.size, self.world = data, context, params.batch, world
-        self.room = Room(params.batch, context.tell)
+        self.room = Room(context.tell, params.batch)
         _features.require_every_class(
             data, context, "class-wise noise is searched on images of every class", _OWN_NOISE
         )
@@ -174,7 +174,7 @@ def fit(data: Batch | None, params: Params, context: Context) -> State:
     world = distributed.world()
     batches = _noise.batches(len(data), params.batch, context.key, "error_min", world)
     noise = (_SampleNoise if params.level == "sample" else _ClassNoise)(data, params, context, world)
-    trained, room = world.together(net), _noise.room(params.batch, context, world)
+    trained, room = world.together(net), _noise.room(context, world)
     optimiser = torch.optim.SGD(net.parameters(), lr=net.learning_rate, momentum=0.9, weight_decay=5e-4)
     number, error, loss = 0, 1.0, math.inf
     while number < params.rounds and error > params.stop_error:

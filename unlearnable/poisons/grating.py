@@ -47,6 +47,7 @@ TRAINS = False
 BLIND = True
 PRESETS: dict[str, dict[str, object]] = {
     "grating": {},
+    "grating_blue": {"blue": 1.0},
     "grating_photo": {"low": 4.0, "high": 14.0, "colour": "any", "crops": True},
 }
 

@@ -35,7 +35,7 @@ import torch
 from torch import Tensor
 
 from unlearnable import distributed, nets, registry
-from unlearnable.device import in_parts
+from unlearnable.device import Room, in_parts
 from unlearnable.distributed import World
 from unlearnable.errors import TrainingError
 from unlearnable.nets import Network
@@ -188,23 +188,15 @@ def _train(net: Network, data: Batch, params: Params, context: Context, world: W
     batches = _noise.batches(len(data), params.batch, context.key, "robust_error_min", world)
     generator = _noise.draws(context.key, "robust_error_min", world)
     trained = world.together(net)
+    crafting, learning = Room(context.tell), _noise.room(context, world)
     every = max(1, params.iterations // _LINES)
     losses: list[Tensor] = []
     mean = math.inf
     for number in range(1, params.iterations + 1):
-        chosen = next(batches)
-        images, labels = _noise.take(data, chosen, context)
-
-        def draw(*shape: int, count: int = len(chosen)) -> Tensor:
-            return torch.rand((count, *shape), generator=generator)
-
-        game = Game(params, context.eps, draw)
         _surrogates.freeze(net, context.device)
-        view = game.view(images.float() / 255 + game.noise(net, images, labels))
-        if params.robust:
-            view = game.attacked(net, view, labels)
+        view, labels = _shown(net, data, next(batches), params, context, generator, crafting)
         net.train().requires_grad_(True)
-        losses.append(_noise.learn(trained, optimiser, view, labels))
+        losses.append(_noise.learn(trained, optimiser, view, labels, learning))
         schedule.step()
         if number % every == 0 or number == params.iterations:
             mean = world.total(torch.stack(losses).mean()).item() / world.size
@@ -217,6 +209,29 @@ def _train(net: Network, data: Batch, params: Params, context: Context, world: W
     world.agree(net)
     _surrogates.freeze(net, context.device)
     return mean
+
+
+def _shown(
+    net: Network,
+    data: Batch,
+    chosen: Tensor,
+    params: Params,
+    context: Context,
+    generator: torch.Generator,
+    room: Room,
+) -> tuple[Tensor, Tensor]:
+    """What the network is to learn from: images in [0, 1] with noise made on it as it is, frozen; their labels."""
+    images, labels = _noise.take(data, chosen, context)
+
+    def one(part: slice) -> Tensor:
+        def draw(*shape: int) -> Tensor:
+            return torch.rand((part.stop - part.start, *shape), generator=generator)
+
+        game = Game(params, context.eps, draw)
+        view = game.view(images[part].float() / 255 + game.noise(net, images[part], labels[part]))
+        return game.attacked(net, view, labels[part]) if params.robust else view
+
+    return torch.cat(room.parts(one, len(chosen))), labels
 
 
 def delta(batch: Batch, state: State, params: Params, context: Context) -> Tensor:

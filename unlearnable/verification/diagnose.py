@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from unlearnable import registry
 from unlearnable.defences._job import Job
 from unlearnable.looks import evenly
-from unlearnable.train import History, accuracy
+from unlearnable.train import History, accuracy, share
 from unlearnable.verification import measure
 from unlearnable.verification.evidence import Evidence
 from unlearnable.verification.plan import ARMS, NONE, Cell, Plan
@@ -78,8 +78,8 @@ def linear_probe(change: Tensor, labels: Tensor, classes: int) -> dict[str, floa
 
     optimiser.step(closure)  # type: ignore[no-untyped-call]
     with torch.no_grad():
-        right = ((flat @ weights.T).argmax(1) == labels).double()
-    return {"train": right[held:].mean().item(), "held_out": right[:held].mean().item()}
+        right = (flat @ weights.T).argmax(1) == labels
+    return {"train": share(right[held:]), "held_out": share(right[:held])}
 
 
 def power(change: Tensor) -> Tensor:
