@@ -185,6 +185,10 @@ _WHY = """## Why rows differ (2026-11-22, of the miniature)
   made by hand) leaves 59 of 68 %, 87 % of it as in the paper. Nor do they tell classes by anything plainer: a linear
   model reads the class from the change's 4x4 means for 0.45 to 0.53 of the images, for P250 0.76. Ours are cut to 15
   steps of 0.0067; whether 100 of 0.001, where smoothness has more time, stay quieter needs a GPU's run.
+- **CU** (peak 23, published 33), **P100** (33, 45), **M100, M250** (42, 44; 69, 70) hold more here: they are shown to the
+  very architecture they were made on, and more of the M rows' images are misread than published (51 %, 41 and 38).
+- **LSP** (42 at the end, published 13), **OPS** (21, 15), **SU** (19, 33), **HYPO** (57, 70): only their ends are published, or
+  are apart; those of 12 epochs say little, as R128 shows, whose end falls from 38 to 9 in 60. Not tried for these.
 - **SEP, REM, EntF** are cut far below their published cost (`reduced`), and weaker for it; EntF protects against
   adversarial training, which this table does not try.
 """
