@@ -49,6 +49,8 @@ def look(source: Source, protected: Sequence[Row], read_back: ReadBack, gain: in
         copy = imageio.decode(next(copies), row.id).pixels
         sample.add(original, copy)
         triples.append(_triple(original, copy, gain))
+    if next(copies, None) is not None:
+        raise ValueError("more copies were read back than rows asked for")
     return Seen(triples, sample.quality(), sample.spectrum())
 
 

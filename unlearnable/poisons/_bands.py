@@ -136,9 +136,10 @@ def _grids(params: Params) -> list[_Grid]:
     spacings = [params.reach / 2**n for n in range(8)]
     cropped = [True, False] if params.crops else [False]
     everywhere = [_Grid(params.low, space, crops) for crops in cropped for space in spacings if space >= _CLOSEST]
-    on_axes = [_Grid(params.low, space, False, True) for space in spacings if space >= _CLOSEST_ON_AXES]
     if params.crops:
         on_axes = [_Grid(params.high, params.reach, True, True)]
+    else:
+        on_axes = [_Grid(params.low, space, False, True) for space in spacings if space >= _CLOSEST_ON_AXES]
     return [*on_axes, *everywhere] if params.directions == "axes" else everywhere
 
 
