@@ -5,9 +5,10 @@
     python benchmarks/archive.py pictures [--megapixels 12 100 200]
 
 `speed`: the still JPEG files of ../shared/data/photos and photos of ../shared/data/flowers, as they are and as PNG, with
-the closed-form poison r16. The bare loop decodes and encodes with the same settings, and for JPEG decodes again, because
-the realised change is measured on shipped bytes; both read and write files, on as many cores as there are processes. Ours is
-all that happens to a file between the source and the done-mark. They take turns; ratios are of one round.
+the closed-form poison r16; `photos` are those of a megapixel and more, `thumbnails` the others. The bare loop decodes and
+encodes with the same settings, and for JPEG decodes again, because the realised change is measured on shipped bytes; both
+read and write files, on as many cores as there are processes. Ours is all that happens to a file between the source and the
+done-mark. They take turns; ratios are of one round.
 `memory`: peak of whole `protect` runs over many small files. `pictures`: peak for one large picture, beside 3 bytes a pixel.
 All write benchmarks/results/archive.json. The machine should be idle; its load while this ran is told.
 """
@@ -44,6 +45,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared" / "data"
 OUT = RESULTS / "archive.json"
 CORES = (1, 2)
+PARTS = ("photos", "thumbnails")
 
 
 def speed(folder: Path, rounds: int, flowers: int) -> dict[str, Any]:
@@ -51,26 +53,25 @@ def speed(folder: Path, rounds: int, flowers: int) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for kind in ("jpeg", "png"):
         source = photos(folder / kind, kind, flowers)
-        files = sorted(path for path in source.rglob("*.*") if path.is_file())
-        ours = Ours(source)
-        size = sum(path.stat().st_size for path in files)
-        times: dict[str, list[dict[str, float]]] = {}
-        for _ in range(rounds):
-            for cores in CORES:
-                os.sched_setaffinity(0, range(cores))
-                for name, work in (("bare", bare), ("ours", ours)):
-                    out = folder / "out"
-                    shutil.rmtree(out, ignore_errors=True)
-                    times.setdefault(f"{name}_{cores}", []).append(timed(work, files, out, cores))
-                    print(kind, name, cores, times[f"{name}_{cores}"][-1], flush=True)
-        os.sched_setaffinity(0, range(os.cpu_count() or 1))
-        found[kind] = {
-            "files": len(files),
-            "megabytes": round(size / 1e6, 1),
-            **ratios(times),
-            "beside": ours.beside(folder),
-        }
+        found[kind] = {part: compared(folder, source / part, rounds) for part in PARTS}
     return found
+
+
+def compared(folder: Path, photos: Path, rounds: int) -> dict[str, Any]:
+    files = sorted(path for path in photos.rglob("*.*") if path.is_file())
+    ours = Ours(photos)
+    times: dict[str, list[dict[str, float]]] = {}
+    for _ in range(rounds):
+        for cores in CORES:
+            os.sched_setaffinity(0, range(cores))
+            for name, work in (("bare", bare), ("ours", ours)):
+                out = folder / "out"
+                shutil.rmtree(out, ignore_errors=True)
+                times.setdefault(f"{name}_{cores}", []).append(timed(work, files, out, cores))
+                print(photos.parent.name, photos.name, name, cores, times[f"{name}_{cores}"][-1], flush=True)
+    os.sched_setaffinity(0, range(os.cpu_count() or 1))
+    size = round(sum(path.stat().st_size for path in files) / 1e6, 1)
+    return {"files": len(files), "megabytes": size} | ratios(times) | {"beside": ours.beside(folder)}
 
 
 def ratios(times: dict[str, list[dict[str, float]]]) -> dict[str, Any]:
@@ -186,7 +187,7 @@ class Ours:
 
 
 def photos(folder: Path, kind: str, flowers: int) -> Path:
-    """The files, one class a folder. Left out: what ours refuses, and what is no still 8-bit RGB or grey JPEG."""
+    """The files in folders by size and class. Left out: what ours refuses, and what is no still 8-bit RGB or grey JPEG."""
     from unlearnable import imageio
     from unlearnable.errors import ImageError
     from unlearnable.sources import open_source
@@ -195,10 +196,10 @@ def photos(folder: Path, kind: str, flowers: int) -> Path:
         return folder
     source = open_source(str(SHARED / "flowers"))
     chosen = source.records[:: max(1, len(source.records) // flowers)]
-    todo = [(f"flowers/{i:05d}", source.read(record)) for i, record in enumerate(chosen)]
+    todo = [(f"flower-{i:05d}", source.read(record)) for i, record in enumerate(chosen)]
     cameras = sorted((SHARED / "photos").rglob("*.jp*g"))
-    todo += [(f"camera/{i:05d}", path.read_bytes()) for i, path in enumerate(cameras)]
-    for name, data in todo:
+    todo += [(f"camera-{i:05d}", path.read_bytes()) for i, path in enumerate(cameras)]
+    for number, (name, data) in enumerate(todo):
         try:
             picture = imageio.decode(data, name)
         except ImageError:
@@ -206,7 +207,8 @@ def photos(folder: Path, kind: str, flowers: int) -> Path:
         image = Image.open(io.BytesIO(data))
         if picture.container != "JPEG" or picture.inks is not None or image.mode not in ("RGB", "L"):
             continue
-        path = folder / f"{name}.{'png' if kind == 'png' else 'jpg'}"
+        part = PARTS[image.width * image.height < 1_000_000]
+        path = folder / part / f"class{number % 2}" / f"{name}.{'png' if kind == 'png' else 'jpg'}"
         path.parent.mkdir(parents=True, exist_ok=True)
         if kind == "png":
             image.save(path, "PNG", compress_type=zlib.Z_RLE, exif=image.getexif())

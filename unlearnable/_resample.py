@@ -54,12 +54,19 @@ def resampled(delta: Tensor, levels: int, height: int, width: int, lanes: int) -
         return _rows_of(np.stack(_bounds(steps.reshape(height, -1))), np.arange(height))
     if found is None:
         found = _recent[key] = _Pattern(delta, levels, lanes)
+    elif found.knows(height, width):
+        return found.rows(height, width)
     rows = found.rows(height, width)
+    _forget()
+    return rows
+
+
+def _forget() -> None:
+    """Gives up the oldest patterns where all take too much memory."""
     for oldest in [*_recent]:  # lists, as other threads may add to it and take from it
         if sum(kept.nbytes() for kept in [*_recent.values()]) <= _KEPT:
             break
         _recent.pop(oldest, None)
-    return rows
 
 
 class _Pattern:
@@ -78,6 +85,10 @@ class _Pattern:
 
     def nbytes(self) -> int:
         return self.numbers.nbytes + self._parts.nbytes + sum(whole.nbytes for whole, _ in [*self._sizes.values()])
+
+    def knows(self, height: int, width: int) -> bool:
+        """Whether the rows of such pictures are at hand."""
+        return (height, width) in self._sizes
 
     def rows(self, height: int, width: int) -> Rows:
         """What `resampled` gives, for pictures of that size."""

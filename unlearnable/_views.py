@@ -1,4 +1,4 @@
-"""What poisons and trainers look at, a picture at their own small size in RGB; and how pixels are counted."""
+"""What poisons and trainers look at, a picture at their own small size in RGB; and pixels for both Pillow and numpy."""
 
 from __future__ import annotations
 
@@ -61,24 +61,16 @@ def scratch(name: str, shape: tuple[int, int], kind: DTypeLike) -> NDArray[Any]:
 def lanes(pixels: Pixels) -> tuple[Pixels, int]:
     """The same memory as (H, W * n) numbers side by side, and n: 4 also of Pillow's RGB, where every fourth is padding."""
     height, width, channels = pixels.shape
-    if channels == 3 and pixels.strides == (4 * width, 4, 1):
-        return np.lib.stride_tricks.as_strided(pixels, (height, 4 * width), (4 * width, 1), writeable=False), 4
+    owner = pixels.base
+    if channels == 3 and pixels.strides == (4 * width, 4, 1) and isinstance(owner, np.ndarray):
+        wide = np.ndarray((height, 4 * width), np.uint8, owner, _address(pixels) - _address(owner))
+        wide.flags.writeable = False
+        return wide, 4
     return np.ascontiguousarray(pixels).reshape(height, -1), channels
 
 
-def counts(values: Pixels, lanes: int) -> NDArray[np.int64]:
-    """How often each of 0..255 occurs in (rows, W * lanes) contiguous numbers, lanes 1, 3, or 4 of which three count.
-
-    Pillow counts four bytes side by side, several times as fast as `bincount`.
-    """
-    flat = values.reshape(-1)
-    quads = len(flat) // 4
-    found = np.bincount(flat[4 * quads :], minlength=256)
-    if quads:
-        image = Image.frombuffer("RGBA", (quads, 1), flat[: 4 * quads], "raw", "RGBA", 0, 1)
-        each = np.asarray(image.histogram(), dtype=np.int64).reshape(4, 256)
-        found += each[: 3 if lanes == 4 else 4].sum(axis=0)
-    return found
+def _address(array: NDArray[Any]) -> int:
+    return int(array.__array_interface__["data"][0])
 
 
 def decoded(image: ImageFile.ImageFile, brief: bool = False) -> Pixels:

@@ -14,9 +14,10 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
+from PIL import ImageChops
 
 from unlearnable._resample import Rows, resampled
-from unlearnable._views import IN_MEMORY, REUSED, counts, lanes, let_go, scratch, together
+from unlearnable._views import IN_MEMORY, REUSED, image_of, lanes, let_go, scratch, together
 from unlearnable.errors import UsageError
 from unlearnable.types import Levels, Pixels
 
@@ -142,17 +143,9 @@ class Moved:
         channels = min(colour_channels(clean), colour_channels(shipped))
         at_once = max(1, _SAMPLES // (clean.shape[1] * channels))
         for top in range(0, len(clean), at_once):
-            pair = clean[top : top + at_once], shipped[top : top + at_once]
-            (before, beside), (after, other) = map(lanes, pair)
-            if beside != other or beside == 2:
-                before, after = (
-                    np.ascontiguousarray(pixels[:, :, :channels]).reshape(len(pixels), -1) for pixels in pair
-                )
-                beside = channels
-            apart, lower = (scratch(name, before.shape, np.uint8) for name in ("apart", "lower"))
-            np.maximum(before, after, out=apart)
-            apart -= np.minimum(before, after, out=lower)
-            self._counts += counts(apart, beside)
+            parts = (pixels[top : top + at_once, :, :channels] for pixels in (clean, shipped))
+            apart = ImageChops.difference(*map(image_of, parts))
+            self._counts += np.reshape(apart.histogram(), (channels, 256)).sum(axis=0)
             let_go(clean, shipped)
 
     def figures(self) -> tuple[int, float, float]:

@@ -246,7 +246,7 @@ def _pages(
             found.append(replace(one, deep=numbers))
         else:
             found.append(_picture(image, container, lossless, name, told))
-    return replace(found[0], more=tuple(found[1:]))
+    return replace(found[0], more=tuple(found[1:])) if len(found) > 1 else found[0]
 
 
 def _check_kind(image: ImageFile.ImageFile, container: str, data: bytes, name: str, count: int) -> bool:

@@ -111,14 +111,19 @@ def whole_file(path: Path, *, durable: bool) -> Iterator[BinaryIO]:
     durable: on the disk, and not only in the system's memory, before it takes its name. The temporary name is short,
     so that a name at the file system's limit still works, and always the same, so that a rerun replaces a leftover.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(".partial-" + hashlib.sha256(path.name.encode()).hexdigest()[:16])
     try:
-        with partial.open("wb") as file:
+        opened = partial.open("wb")
+    except FileNotFoundError:  # asking for the folder first would take as long as a thumbnail's pixels
+        path.parent.mkdir(parents=True, exist_ok=True)
+        opened = partial.open("wb")
+    try:
+        with opened as file:
             yield file
             if durable:
                 file.flush()
                 os.fsync(file.fileno())
         partial.replace(path)
-    finally:
+    except BaseException:
         partial.unlink(missing_ok=True)
+        raise
