@@ -58,6 +58,7 @@ class Job:
         pid = os.fork()
         if pid == 0:
             os.setpgid(0, 0)
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's jobs in the background are deaf to it
             code = 1
             try:
                 with self.log.open("wb") as file:

@@ -56,7 +56,7 @@ def summarise(row: Row, lines: list[Line]) -> Line:
         "published_peak": row.peak,
         "published_final": row.final,
         "source": row.source,
-        "note": row.note,
+        "note": row.notes(lines[0]["protocol"]),
         "variant": row.variant,
     }
     out |= {"peaks": peaks, "finals": finals, "peak": float(np.mean(peaks)), "final": float(np.mean(finals))}
@@ -212,9 +212,9 @@ def _markdown(protocol: str, table: list[Line], missing: list[str], found: dict[
     for name, value in known.items():
         low, high = value["interval"]
         out.append(f"| {name} | {value['spearman']:.2f} | {low:.2f} to {high:.2f} | {value['rows']} |")
-    agreed = agreement(table, clean)
-    if agreed:
-        out += ["", agreed]
+    for name in ("peak", "final"):
+        agreed = agreement(table, name)
+        out += ["", agreed] if agreed else []
     far = further(table)
     if far:
         out += ["", f"Furthest from the published order of peaks (place here, there): {'; '.join(far)}."]
@@ -229,17 +229,21 @@ def further(table: list[Line]) -> list[str]:
     return [f"{both[i]['row']} {here[i]:g}, {there[i]:g}" for i in far]
 
 
-def agreement(table: list[Line], clean: float | None) -> str:
-    """How many rows leave the published share of the clean accuracy, within 15 points, and which do not."""
-    both = [row for row in table if row["published_peak"] is not None and not row["variant"]]
-    apart = {row["row"]: _apart(row, clean) for row in both} if clean else {}
-    far = [f"{name} ({gap:+.0f})" for name, gap in sorted(apart.items(), key=lambda item: item[1]) if abs(gap) > 15]
-    words = f"{len(apart) - len(far)} of {len(apart)} rows leave the published share within 15 points"
+def agreement(table: list[Line], name: str = "peak") -> str:
+    """How many rows leave the published share of the clean accuracy, within 15 points, and which do not.
+
+    name: "peak", or "final", which is all that is published of some rows.
+    """
+    clean = next((row[name] for row in table if row["row"] == "clean"), None)
+    both = [row for row in table if row[f"published_{name}"] is not None and not row["variant"]]
+    apart = {row["row"]: _apart(row, name, clean) for row in both} if clean else {}
+    far = [f"{row} ({gap:+.0f})" for row, gap in sorted(apart.items(), key=lambda item: item[1]) if abs(gap) > 15]
+    words = f"{name.title()}s: {len(apart) - len(far)} of {len(apart)} rows leave the published share within 15 points"
     return f"{words}; further: {', '.join(far)}." if far else f"{words}." if apart else ""
 
 
-def _apart(row: Line, clean: float | None) -> float:
-    ours, theirs = left(row["peak"], clean), left(row["published_peak"], CLEAN)
+def _apart(row: Line, name: str, clean: float | None) -> float:
+    ours, theirs = left(row[name], clean), left(row[f"published_{name}"], CLEAN)
     return (ours or 0.0) - (theirs or 0.0)
 
 

@@ -55,11 +55,12 @@ class Protocol:
     judges: tuple[str, ...]
 
 
+JUDGES = ("resnet18", "vgg19_bn", "mobilenet_v2", "googlenet")  # of the paper's table 2
 PROTOCOLS = {
     "miniature": Protocol("miniature", MINI_NET, replace(PAPER, epochs=12), 10_000, 2_000, (MINI_NET, "small")),
     "miniature-small": Protocol("miniature-small", "small", replace(PAPER, epochs=12), 10_000, 2_000, ()),
     "miniature-long": Protocol("miniature-long", MINI_NET, replace(PAPER, epochs=60), 10_000, 2_000, ()),
-    "paper": Protocol("paper", "resnet18", PAPER, 50_000, 10_000, ("resnet18", "vgg19_bn")),
+    "paper": Protocol("paper", "resnet18", PAPER, 50_000, 10_000, JUDGES),
 }
 
 

@@ -117,8 +117,12 @@ def verification(document: dict[str, Any]) -> None:
             for name, arm in found["arms"].items():
                 row(f"{_ARMS[name]}, {victim}", arm, _epochs(arm["epochs_to_half_loss"]))
         for name, pair in found["against"].items():
+            under = name + (f", {victim}" if number else "")
             for which, arm in pair.items():
-                row(f"{_ARMS[which]}, {name}" + (f", {victim}" if number else ""), arm)
+                row(f"{_ARMS[which]}, {under}", arm)
+            beside = pair["protected"].get("figures", {})
+            if "clean_alone_peak" in beside:  # the null that the row above has to beat
+                row(f"its clean part alone, {under}", {key: beside[f"clean_alone_{key}"] for key in ("peak", "final")})
     out.print(table)
     ranges = {_ARMS[name]: arm["peak"] for name, arm in document["arms"].items() if arm["peak"].get("interval")}
     if ranges:
@@ -136,7 +140,7 @@ def verification(document: dict[str, Any]) -> None:
         out.print(f"With the epoch chosen on other clean images: {shares}.")
     out.print(document["verdict"] + " " + document["worst_case"]["words"], markup=False)
     if document.get("within_noise"):
-        out.print(f"No difference beyond noise: {', '.join(document['within_noise'])}.", markup=False)
+        out.print(f"No difference beyond noise to plain training: {', '.join(document['within_noise'])}.", markup=False)
     for flag in document["flags"]:
         out.print(f"  {flag['name']}: {flag['meaning']}", markup=False)
     if "diagnosis" in document:
@@ -156,12 +160,16 @@ def planned(document: dict[str, Any]) -> None:
     )
     for victim, seconds in plan["seconds_per_epoch"].items():
         out.print(f"{victim}: {seconds:.3g} s an epoch on {protocol['device']}.", markup=False)
+    if plan["pictures"]["words"]:
+        out.print(f"{plan['pictures']['words']}.")
     out.print(f"About {plan['seconds']:.0f} s.")
 
 
 def _diagnosis(out: Console, found: dict[str, Any]) -> None:
-    """Three lines on what the perturbation looks like from outside."""
-    for victim, arms in found["transfer"].items():
+    """A few lines on what the perturbation looks like from outside."""
+    mean = {"these networks on average,": found["transfer_mean"]} if len(found["transfer"]) > 1 else {}
+    tables = found["transfer"] | mean
+    for victim, arms in tables.items():
         shares = ", ".join(f"{_ARMS[name]} {_stat(stat)}" for name, stat in arms.items())
         out.print(f"Misread by {victim} trained on the originals: {shares}.", markup=False)
     for name, probe in found["linear_probe"].items():

@@ -15,7 +15,9 @@ from made_pictures import picture
 from unlearnable import budget
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
+import _gpu_loops
 import _table
+import crafting
 import reproduction
 from _cifar import World, shipped
 from _rows import BY_NAME, ROWS
@@ -86,6 +88,34 @@ def test_every_poison_of_the_published_table_has_its_row() -> None:
     assert len({row.name for row in ROWS}) == len(ROWS)
 
 
+def test_the_paper_protocol_judges_misreading_as_the_papers_second_table_does() -> None:
+    assert reproduction.PROTOCOLS["paper"].judges == ("resnet18", "vgg19_bn", "mobilenet_v2", "googlenet")
+
+
+def test_a_note_on_the_miniature_is_not_in_the_papers_table() -> None:
+    both = replace(BY_NAME["FC"], note="always true")
+    assert "weak surrogate" in both.notes("miniature") and both.notes("miniature").startswith("always true; ")
+    assert both.notes("paper") == "always true"
+    assert not [row.name for row in ROWS if "miniature" in row.notes("paper")]
+
+
+def test_finals_are_judged_where_a_final_is_all_that_is_published() -> None:
+    def row(name: str, peak: float, final: float, *published: float | None, variant: bool = False) -> dict[str, object]:
+        said = dict(zip(("published_peak", "published_final"), published, strict=True))
+        return {"row": name, "peak": peak, "final": final, "variant": variant, **said}
+
+    table = [
+        row("clean", 60, 50, None, None),
+        row("both", 35, 30, 50.0, 10.0),  # half of what is left at the peak, as published; half at the end, not nought
+        row("alone", 99, 10, None, 10.0),
+        row("other reading", 60, 60, 10.0, 10.0, variant=True),
+    ]
+    assert _table.agreement(table) == "Peaks: 1 of 1 rows leave the published share within 15 points."
+    finals = _table.agreement(table, "final")
+    assert finals == "Finals: 1 of 2 rows leave the published share within 15 points; further: both (+50)."
+    assert _table.agreement(table[1:], "final") == "", "without a clean row there is no share"
+
+
 def test_rank_correlation_is_that_of_the_ranks() -> None:
     assert _table.ranks([3, 1, 1, 9]).tolist() == [3, 1.5, 1.5, 4]
     assert _table.spearman([1, 2, 3, 4], [1, 8, 27, 64]) == pytest.approx(1)
@@ -95,6 +125,22 @@ def test_rank_correlation_is_that_of_the_ranks() -> None:
     assert _table.correlation([1, 2, 3, 4], [1, 2, 3, 4])["interval"] is None
     low, high = _table.correlation([1, 2, 3, 4, 5, 6], [2, 1, 4, 3, 5, 6])["interval"]
     assert -1 <= low < 0.88 < high <= 1
+
+
+def test_a_closed_form_below_its_goal_has_a_reason_in_figures() -> None:
+    floors = dict.fromkeys(crafting.FLOORS, 60_000.0)
+    assert set().union(*crafting.NEEDS.values()) <= set(floors)
+    said = crafting.why_below("mix", "mix", floors)
+    assert said.startswith("Each image takes 2 times a generator keyed by the record, 2 times") and "15,000" in said
+    assert crafting.why_below("r16", "regions", floors) == "No reason is written down."
+    assert all(crafting.floor(name, 8) > 0 for name in floors)
+    by_clock, by_processor, fit = crafting.closed_rate("grating_blue", 6, 0)
+    assert min(by_clock, by_processor) > 0 and fit >= 0
+
+
+def test_steps_one_by_one_are_those_of_the_loop() -> None:
+    given = _gpu_loops.given_batch(world(), 4, 3)
+    assert torch.equal(_gpu_loops.graph(given)(), _gpu_loops.plain(given)())
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -94,3 +97,28 @@ def test_a_step_is_not_taken_in_parts_that_are_too_small() -> None:
         learning(room, 1, 6)
     with pytest.raises(UnlearnableError, match="13 images at once"):
         learning(Room([].append, least=1 << 40), 12)
+
+
+def test_memory_that_a_step_frees_is_there_for_the_next() -> None:
+    """In a process of its own: what is kept stays kept."""
+    pytest.importorskip("resource")
+    script = """
+import resource, torch
+from unlearnable.device import keep_memory
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for step in range(5):
+        kept = [torch.ones(4 << 20) for _ in range(8)]
+        del kept
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+first, able = faults(), keep_memory()
+faults()
+print(able, first, faults())
+"""
+    done = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, check=True)
+    able, first, kept = done.stdout.split()
+    if able == "False":
+        pytest.skip("this is no glibc")
+    assert int(kept) < int(first) / 100

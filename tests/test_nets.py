@@ -297,6 +297,76 @@ def test_damaged_files_are_refused_wherever_they_are_cut(tmp_path: Path, suffix:
         nets._weights.read(path)
 
 
+def trained(name: str, classes: int = 3, size: int = 16) -> nets.Network:
+    """A network of this program that has seen pictures: its normalisation and last layer are its own."""
+    network = nets.create(name, classes, size, seed=7)
+    network.normalise_for((images(40, size) * 99).byte())
+    with torch.no_grad():
+        network.head.weight.mul_(2)
+    return network.eval()
+
+
+def kept(network: nets.Network, path: Path) -> Path:
+    if path.suffix == ".safetensors":
+        from safetensors.torch import save_file
+
+        save_file(nets.weights_of(network), path)
+    else:
+        torch.save(network.state_dict(), path)
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
+@pytest.mark.parametrize("name", ["small", "tiny", "vit_small", "linear"])
+def test_this_programs_own_networks_start_from_their_weights(name: str, suffix: str, tmp_path: Path) -> None:
+    before = trained(name)
+    spec = f"{name}@{kept(before, tmp_path / f'w{suffix}')}"
+    registry.require_network(spec)
+    network, x = nets.create(spec, 3, 16, seed=0).eval(), images(4)
+    network.normalise_for((x * 255).byte())
+    with torch.no_grad():
+        assert torch.equal(network(x), before(x)), "with its normalisation and its last layer"
+    assert network.pretrained and network.learning_rate == nets.learning_rate(spec) == nets.FINE_TUNING
+    assert registry.network(spec).shown == f"{name}@w{suffix}"
+
+
+@pytest.mark.parametrize("name", ["small", "vit_small"])
+def test_a_last_layer_of_other_classes_begins_anew(name: str, tmp_path: Path) -> None:
+    before = trained(name)
+    path, x = kept(before, tmp_path / "w.pt"), images(4)
+    network, fresh = (nets.create(f"{name}{weights}", 5, 16, seed=4).eval() for weights in (f"@{path}", ""))
+    with torch.no_grad():
+        assert torch.equal(network.features(x), before.features(x)) and network(x).shape == (4, 5)
+    assert torch.equal(network.head.weight, fresh.head.weight)
+    body = {key.removeprefix("body."): value for key, value in before.state_dict().items() if key.startswith("body.")}
+    alone = nets.create(f"{name}@{saved(tmp_path / 'body.pt', body)}", 3, 16, seed=4)
+    assert torch.equal(alone.mean[0], IMAGENET[0]), "a body alone says nothing of normalisation"
+
+
+def test_a_frozen_network_of_this_program_trains_its_last_layer_alone(tmp_path: Path) -> None:
+    network = nets.create(f"frozen:tiny@{kept(trained('tiny'), tmp_path / 'w.pt')}", 3, 16, seed=0)
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    train(network, (images(12) * 255).byte(), torch.arange(12) % 3, Recipe(1, 6), seed=0)
+    moved = {key for key, value in network.state_dict().items() if not torch.equal(before[key], value)}
+    assert moved == {"head.weight", "head.bias"}
+
+
+def test_own_weights_that_do_not_fit_are_refused_by_name(tmp_path: Path) -> None:
+    small = kept(trained("small"), tmp_path / "small.pt")
+    with pytest.raises(UsageError, match=r"small\.pt lacks 78 tensors of the network, such as class_token"):
+        nets.create(f"vit_small@{small}", 3, 16, seed=0)
+    with pytest.raises(UsageError, match=r"small\.pt lacks .*\."):
+        nets.create(f"small@{small}", 3, 80, seed=0)  # has a layer more in front
+    linear = kept(trained("linear"), tmp_path / "linear.pt")
+    with pytest.raises(UsageError, match="a last layer of 3 classes, 4 here, and no other"):
+        nets.create(f"linear@{linear}", 4, 16, seed=0)
+    with pytest.raises(UsageError, match="no last layer called head"):
+        nets.create(f"linear@{saved(tmp_path / 'other.pt')}", 3, 16, seed=0)
+    state = trained("tiny").state_dict() | {"std": torch.full((1, 3, 1, 1), torch.nan)}
+    with pytest.raises(UsageError, match="is damaged: std"):
+        nets.create(f"tiny@{saved(tmp_path / 'nan.pt', state)}", 3, 16, seed=0)
+
+
 # --- weights from elsewhere ---
 
 
@@ -383,7 +453,8 @@ def test_torchvisions_own_weights(
         ("", "no network called ''"),
         ("resnet18@", "names no weights"),
         ("frozen:resnet18", "names no weights.*frozen:resnet18@FILE"),
-        ("small@DEFAULT", "no weights fit it"),
+        ("small@DEFAULT", "no weights of it are published.*small@FILE"),
+        ("tiny@nowhere/w.pt", "no file nowhere/w.pt"),
         ("resnet18@nowhere/w.pt", "no file nowhere/w.pt"),
         ("resnet18@IMAGENET", "no weights 'IMAGENET' of resnet18.*Did you mean 'IMAGENET1K_V1'"),
         ("resnet18@hf://owner/w.pt", "no file of weights on the Hub"),

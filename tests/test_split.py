@@ -77,6 +77,13 @@ def test_groups_agree_with_comparing_all_pairs(base: list[int], seed: int) -> No
             assert (groups[i] == groups[j]) == (parent[i] == parent[j])
 
 
+def test_a_few_images_at_a_time_hash_as_all_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = torch.randint(256, (17, 3, 16, 16), generator=torch.Generator().manual_seed(0)).byte()
+    together = split.perceptual_hashes(images)
+    monkeypatch.setattr(split, "_AT_ONCE", 4)
+    assert (split.perceptual_hashes(images) == together).all() and len(together) == 17
+
+
 def test_resized_and_recompressed_copies_hash_alike() -> None:
     from PIL import Image
 

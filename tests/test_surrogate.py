@@ -11,7 +11,7 @@ import torch
 from poisons.poison_kit import separable
 
 from unlearnable import cache, surrogate
-from unlearnable.errors import TrainingError
+from unlearnable.errors import TrainingError, UnlearnableError
 from unlearnable.nets import Network
 from unlearnable.types import Batch
 
@@ -123,18 +123,47 @@ def test_a_robust_surrogate_resists_better(trainings: Trainings) -> None:
     assert resisted[1] > resisted[0] + 0.1
 
 
-def test_too_little_memory_halves_the_batch(trainings: Trainings, monkeypatch: pytest.MonkeyPatch) -> None:
-    train, batches = surrogate.train, list[int]()
+class SmallMachine:
+    """Trainings of more than `room` images at once fail as torch does."""
 
-    def small_machine(net: Network, images: Any, labels: Any, recipe: Any, **more: Any) -> Any:
-        batches.append(recipe.batch)
-        if recipe.batch > 20:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return train(net, images, labels, recipe, **more)
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, room: int, error: BaseException) -> None:
+        self.batches = list[int]()
+        train = surrogate.train
 
-    monkeypatch.setattr(surrogate, "train", small_machine)
-    trainings(separable(300))
-    assert batches == [37, 18] and "batches of 18" in " ".join(trainings.said)
+        def tried(net: Network, images: Any, labels: Any, recipe: Any, **more: Any) -> Any:
+            self.batches.append(recipe.batch)
+            if recipe.batch > room:
+                raise error
+            return train(net, images, labels, recipe, **more)
+
+        monkeypatch.setattr(surrogate, "train", tried)
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError()], ids=["GPU", "machine"])
+def test_too_little_memory_halves_the_batch(
+    trainings: Trainings, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    machine = SmallMachine(monkeypatch, 9, error)
+    trainings(separable(150))
+    assert machine.batches == [18, 9]
+    told = [line for line in trainings.said if "out of memory" in line]
+    assert len(told) == 1 and told[0].endswith("batches of 9")
+
+
+def test_a_surrogate_of_which_no_two_images_fit_is_said(trainings: Trainings, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = SmallMachine(monkeypatch, 1, torch.OutOfMemoryError("CUDA out of memory"))
+    with pytest.raises(UnlearnableError, match=r"surrogate small cannot be trained in this memory, 2 images") as why:
+        trainings()
+    assert machine.batches == [16, 8, 4, 2] and "--size" in str(why.value)
+
+
+def test_other_failures_of_a_training_are_not_taken_for_a_full_memory(
+    trainings: Trainings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = SmallMachine(monkeypatch, 1, RuntimeError("shape mismatch"))
+    with pytest.raises(RuntimeError, match="shape mismatch"):
+        trainings()
+    assert len(machine.batches) == 1
 
 
 def test_one_that_does_not_learn_stops_with_what_to_do(trainings: Trainings) -> None:

@@ -21,7 +21,7 @@ from release.finish import finish
 from release.push import push
 from release.recognise import require_apart
 from release.seal import require_replaceable
-from unlearnable import api_parts, distributed, params, rehearsal
+from unlearnable import api_parts, distributed, params, rehearsal, spill
 from unlearnable.api_steps import evidence_of, opened, telling, written
 from unlearnable.api_trace import trace, traceable
 from unlearnable.api_verify import verify
@@ -120,7 +120,7 @@ def _protect(
     if options.fit_only:
         distributed.shared(lambda: owner.key)
     begun = {"command": ["protect", source, address or str(out), *options.words()], "versions": records.versions()}
-    with journal.keep(owner.owner / layout.LOG, tell, **begun) as log:
+    with journal.keep(owner.owner / layout.LOG, tell, **begun) as log, spill.into(owner.state):
         tell = log.tell
         fitted, kept = owner.state / layout.FIT, before.hand_over(owner.state) if before else None
         if before:

@@ -11,7 +11,7 @@ from typing import Any
 from release import journal, layout, proven, reading, records
 from release.build import Settings
 from release.check import check as check_release
-from unlearnable import craft, imageio, study
+from unlearnable import craft, imageio, spill, study
 from unlearnable.api_steps import evidence_of
 from unlearnable.errors import IntegrityError
 from unlearnable.keys import Key
@@ -52,9 +52,8 @@ def verify(
         raise IntegrityError(f"{root} is not as it was sealed.", f"See which files: unlearnable check {root}")
     receipt, state = records.read_receipt(root)
     command = ["unlearnable", "verify", str(root), *asked.proving(source, diagnose)]
-    with journal.keep(
-        layout.owner_folder(root) / layout.LOG, tell, command=command[1:], versions=records.versions()
-    ) as log:
+    begun = {"command": command[1:], "versions": records.versions()}
+    with journal.keep(layout.owner_folder(root) / layout.LOG, tell, **begun) as log, spill.into(state):
         tell = log.tell
         settings = Settings(**receipt["settings"])
         imageio.limit(settings.max_pixels)

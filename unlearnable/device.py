@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, CancelledError, ThreadPoolExecutor, wait
+from functools import cache
 from itertools import pairwise
 from typing import TypeVar
 
@@ -32,6 +34,21 @@ def autocast(device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type != "mps")
 
 
+@cache
+def keep_memory() -> bool:
+    """Has glibc keep what is freed between two steps of a network; False elsewhere. For the rest of the process.
+
+    It would hand the activations of every step back to the system and ask for them again, page by page: 5 % of the time of
+    crafting on a CPU. What stays is memory that was needed a moment before, and what comes next uses it.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):  # not glibc's, or not Linux
+        return False
+    return all(mallopt(*option) for option in ((_MMAP_THRESHOLD, 32 << 20), (_TRIM_THRESHOLD, 512 << 20)))
+
+
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of malloc.h; glibc itself moves the second up to these 32 MB
 _FEWER = "Take smaller batches with --set batch=, a smaller --size or network, or another --device."
 
 _worker = threading.local()
@@ -39,35 +56,62 @@ _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
 
-def side_by_side(work: Callable[[_Item], _Result], items: Sequence[_Item], device: torch.device) -> list[_Result]:
-    """Results of `work` in the order of `items`. On a CPU one runs per core, with one thread each.
+def side_by_side(
+    work: Callable[[_Item], _Result], items: Sequence[_Item], device: torch.device, workers: int | None = None
+) -> list[_Result]:
+    """Results of `work` in the order of `items`, `workers` of them at a time: `at_once` of them unless told otherwise.
 
     Small networks scale badly over threads, and two threads on a busy machine wait for each other: training six victims
-    two by two is quicker than one after the other, and much quicker when something else runs. A GPU takes one at a time.
+    two by two is quicker than one after the other, and much quicker when something else runs. On a GPU each worker has a
+    stream of its own, as small networks leave most of it idle. No work may draw from a generator that others see.
+
+    When one fails no other is begun, and those under way are finished first: they may keep what they found.
     """
-    workers = at_once(len(items), device)
+    workers = min(len(items), workers or at_once(len(items), device))
     before, stop = torch.get_num_threads(), threading.Event()
-    if workers == 1:
+    if workers <= 1:
         return [work(item) for item in items]
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)  # other streams do not wait for what this one still copies
 
     def begin() -> None:
-        torch.set_num_threads(1)
         _worker.stop = stop
+        if device.type == "cuda":
+            torch.cuda.set_stream(torch.cuda.Stream(device))  # type: ignore[no-untyped-call]
+        else:
+            torch.set_num_threads(1)
 
+    failures: list[BaseException] = []
+
+    def one(item: _Item) -> _Result:
+        if failures:
+            raise CancelledError
+        try:
+            return work(item)
+        except BaseException as why:
+            failures.append(why)
+            raise
+
+    pool = ThreadPoolExecutor(workers, initializer=begin)
     try:
-        with ThreadPoolExecutor(workers, initializer=begin) as pool:
-            try:
-                return list(pool.map(work, items))
-            except BaseException:
-                stop.set()  # an interruption must not wait for trainings that may take hours
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+        futures = [pool.submit(one, item) for item in items]
+        wait(futures, return_when=FIRST_EXCEPTION)
+        if failures:
+            if isinstance(failures[0], Exception):
+                pool.shutdown(cancel_futures=True)
+            raise failures[0]
+        return [each.result() for each in futures]
+    except BaseException as why:
+        if not isinstance(why, Exception):
+            stop.set()  # an interruption must not wait for trainings that may take hours
+        raise
     finally:
+        pool.shutdown(cancel_futures=True)
         torch.set_num_threads(before)
 
 
 def at_once(items: int, device: torch.device) -> int:
-    """How many of them `side_by_side` works on at a time."""
+    """How many of them `side_by_side` works on at a time, unless told: on a CPU one per core, on a GPU one."""
     return min(items, os.cpu_count() or 1) if device.type == "cpu" and torch.get_num_threads() > 1 else 1
 
 

@@ -1,4 +1,4 @@
-"""A sample of the source as networks see it: decoded once, at one size, in memory.
+"""A sample of the source as networks see it: decoded once, by several workers, at one size, in memory or a file (`spill`).
 
 Everything that learns something from the owner's images (clustering, fit, auto, victims) learns it from such a sample;
 only writing the release touches every image.
@@ -6,19 +6,23 @@ only writing the release touches every image.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from unlearnable import imageio
+from unlearnable import imageio, spill
 from unlearnable.errors import ImageError, UsageError
 from unlearnable.types import Pixels, Record, Source
 
 SMALL = 64  # images up to this side are used as they are; larger ones are photos, seen resized and cropped
 PHOTO_WORKING_SIZE = 224
+_LARGE = 8 << 20  # bytes as stored: pictures that are decoded one at a time, for they take much memory
+_alone = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,7 @@ class Looks:
 
     def pick(self, chosen: Sequence[int]) -> Looks:
         where = torch.as_tensor(list(chosen), dtype=torch.long)
-        return Looks(tuple(self.records[i] for i in chosen), self.images[where])
+        return Looks(tuple(self.records[i] for i in chosen), spill.take(self.images, where))
 
     def __len__(self) -> int:
         return len(self.records)
@@ -57,24 +61,35 @@ def view_size(source: Source) -> tuple[int, int]:
 
 def look(
     source: Source,
-    records: Iterable[Record],
+    records: Sequence[Record],
     size: int,
     view: Callable[[Pixels, int], Pixels] | None = None,
     each: Callable[[], None] = lambda: None,
 ) -> Looks:
     """Decodes records to `size`. Unreadable ones are left out here; writing the release reports them."""
     view = view or imageio.trainer_view
+
+    def seen(record: Record) -> Pixels | None:
+        with admitted(record):
+            try:
+                return view(imageio.decode(source.read(record), record.id).pixels, size)
+            except ImageError:
+                return None
+
     kept: list[Record] = []
-    images: list[Pixels] = []
-    for record in records:
+    images = spill.empty(len(records), 3, size, size)
+    rows = images.numpy()
+    for record, pixels in zip(records, spill.ahead(seen, records), strict=True):
         each()
-        try:
-            pixels = imageio.decode(source.read(record), record.id).pixels
-        except ImageError:
-            continue
-        kept.append(record)
-        images.append(view(pixels, size))
-    return Looks(tuple(kept), to_tensor(images, size))
+        if pixels is not None:
+            rows[len(kept)] = pixels.transpose(2, 0, 1)
+            kept.append(record)
+    return Looks(tuple(kept), images[: len(kept)])
+
+
+def admitted(record: Record) -> AbstractContextManager[object]:
+    """Who decodes this picture in a thread waits here until no other large one is being decoded."""
+    return _alone if record.size > _LARGE else nullcontext()
 
 
 def to_tensor(images: Sequence[Pixels], size: int) -> Tensor:

@@ -104,8 +104,10 @@ def network(spec: str) -> Net:
             guess = _guess(name, {*known, *others})
             hint = f"{guess}Known: {', '.join(known)}, and every classification network of torchvision."
             raise UsageError(f"There is no network called {name!r}.", hint)
-    elif weights and describe("nets", name).facts.get("WEIGHTS") is False:
-        raise UsageError(f"{name} is not torchvision's: no weights fit it.", f"Name it without: {name}")
+    elif weights and describe("nets", name).facts.get("WEIGHTS") is False and not is_file(weights.rpartition("/")[2]):
+        raise UsageError(
+            f"{name} is not torchvision's: no weights of it are published.", f"Give a file: {name}@FILE.pt"
+        )
     if (at or net.frozen) and not weights:
         raise UsageError(f"{spec} names no weights.", f"Write {'frozen:' * net.frozen}{name}@FILE or @DEFAULT.")
     return net

@@ -23,6 +23,7 @@ from unlearnable.types import Record
 
 TEST_SPLITS = ("test", "eval", "dev", "validation", "valid", "val")
 TEST_SHARE, SELECT_SHARE = 0.2, 0.1
+_AT_ONCE = 5000
 NEAR = 3  # bits of 64: re-encoded, resized and slightly edited copies stay within this
 
 
@@ -53,7 +54,7 @@ def parts(records: tuple[Record, ...], images: Tensor, seed: int = 0) -> Parts:
     rest = [i for i, record in enumerate(records) if record.split != owners]
     if not rest:
         raise UsageError(f"Every readable image is in the split {owners!r}; nothing is left to train on.")
-    groups = near_duplicates(perceptual_hash(images[torch.as_tensor(rest)]))
+    groups = near_duplicates(perceptual_hashes(images)[rest])
     rng = np.random.default_rng(seed)
     labels = [records[i].label for i in rest]
     if owners is None:
@@ -67,6 +68,11 @@ def parts(records: tuple[Record, ...], images: Tensor, seed: int = 0) -> Parts:
         )
     how = f"the owner's split {owners!r}" if owners else "a stratified hold-out by near-duplicate groups"
     return Parts(tuple(rest), tuple(selected), tuple(test), how)
+
+
+def perceptual_hashes(images: Tensor) -> NDArray[np.uint64]:
+    """`perceptual_hash` of any number of images: floats of all of them may not fit in memory."""
+    return np.concatenate([perceptual_hash(part) for part in torch.split(images, _AT_ONCE)])
 
 
 def perceptual_hash(images: Tensor) -> NDArray[np.uint64]:

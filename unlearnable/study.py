@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from unlearnable import cluster, distributed, imageio, looks, split
+from unlearnable import cluster, distributed, imageio, looks, spill, split
 from unlearnable.errors import UsageError
 from unlearnable.keys import Key
 from unlearnable.looks import Looks
@@ -154,7 +154,7 @@ def _cluster(
 ) -> cluster.Labeller:
     epochs = 15
     return cluster.fit(
-        seen.images[torch.as_tensor(parts.train)],
+        spill.take(seen.images, torch.as_tensor(parts.train)),
         options.clusters,
         seed=seed,
         epochs=epochs,

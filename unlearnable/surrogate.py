@@ -19,7 +19,7 @@ from torch import Tensor
 
 from unlearnable import adversarial, cache, distributed, nets, registry
 from unlearnable.device import describe, out_of_memory
-from unlearnable.errors import TrainingError
+from unlearnable.errors import TrainingError, UnlearnableError
 from unlearnable.train import SURROGATE, History, Recipe, cross_entropy, learned_little, train
 from unlearnable.types import Batch, TrainSurrogate
 from unlearnable.version import __version__
@@ -124,8 +124,14 @@ def _train(
             )
             break
         except (RuntimeError, MemoryError) as why:
-            if not out_of_memory(why) or recipe.batch < 32 or world.size > 1:  # the others wait in the middle of a step
+            if not out_of_memory(why):
                 raise
+            # batch normalisation wants two images; of several processes the others wait in the middle of a step
+            if recipe.batch < 4 or world.size > 1:
+                raise UnlearnableError(
+                    f"The surrogate {net} cannot be trained in this memory, {recipe.batch} images at once.",
+                    "Name a smaller one with --set net=small, choose a smaller --size, or another --device.",
+                ) from why
             kept.clear()
             recipe = replace(recipe, batch=recipe.batch // 2, learning_rate=recipe.learning_rate / 2)
             tell(f"surrogate {net}: out of memory, beginning again with batches of {recipe.batch}")

@@ -1,7 +1,8 @@
 """The one training loop. Surrogates, victims and the label-free network of `cluster` are all trained here.
 
-Images stay uint8 on the device and are cropped and flipped in batches; convolutions run in bfloat16, channels last. The
-test set is evaluated after every epoch, because a scraper who stops early pays nothing for it.
+Images stay uint8 on the device and are cropped and flipped in batches; convolutions run in bfloat16, channels last. Images
+that lie elsewhere, in a file or for want of room in the machine's memory, are read ahead by workers: the same batches in the
+same order. The test set is evaluated after every epoch, because a scraper who stops early pays nothing for it.
 
 Several processes (`distributed`) train one network on the batches, and in the steps, of one: each takes its part of every
 batch, cropped and flipped as it would have been. All read the test set together and so stop alike.
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -19,12 +20,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from unlearnable import spill
 from unlearnable.augment import AUGMENTATIONS, Augment
 from unlearnable.device import autocast, stopped
 from unlearnable.distributed import ALONE, World
 from unlearnable.errors import TrainingError
 from unlearnable.nets import Network
 
+_READERS = 2  # threads that read batches ahead, where images are not at hand
 Objective = Callable[[Network, Tensor, Tensor], Tensor]  # (network, images in [0, 1], labels) -> mean loss
 
 
@@ -105,8 +108,9 @@ def train(
     keep_best: bool = False,
     on_epoch: Callable[[int, History], None] = lambda epoch, history: None,
     world: World = ALONE,
+    device: torch.device | None = None,
 ) -> History:
-    """Trains `net` in place on uint8 images (N, 3, S, S) and int64 labels (N,), where the images are.
+    """Trains `net` in place on uint8 images (N, 3, S, S) and int64 labels (N,): on `device`, or where the images are.
 
     With `test`, its accuracy is recorded after every epoch; `keep_best` then ends with the weights of the best one. With
     `select`, its accuracy is recorded beside.
@@ -114,7 +118,8 @@ def train(
     The processes of `world` each call this with the same, and end with the same network.
     Raises TrainingError when the loss is not finite.
     """
-    device = images.device
+    device = device or images.device
+    labels = labels.to(device)
     net.to(device).to(memory_format=torch.channels_last)
     net.normalise_for(images)
     batches = max(1, len(images) // recipe.batch)
@@ -129,14 +134,11 @@ def train(
     for epoch in range(1, recipe.epochs + 1):
         started, total = time.monotonic(), torch.zeros((), device=device)
         net.train()
-        # every image once an epoch, in batches of nearly equal size: no remainder of one to upset batch normalisation
-        for chosen in torch.randperm(len(images), generator=generator).tensor_split(batches):
-            if stopped():
-                raise TrainingError("The training was given up.")
-            chosen, mine = chosen.to(device), world.part(len(chosen))
+        for chosen, batch in _batches(images, batches, generator, device):
+            mine = world.part(len(chosen))
             with autocast(device):
                 # crops are drawn for the whole batch, so that every image has the one that it would have had
-                loss = objective(trained, augment(images[chosen], generator)[mine], labels[chosen[mine]])
+                loss = objective(trained, augment(batch, generator)[mine], labels[chosen[mine]])
             optimiser.zero_grad(set_to_none=True)
             world.weighed(loss, len(chosen)).backward()  # type: ignore[no-untyped-call]
             optimiser.step()
@@ -161,15 +163,37 @@ def train(
     return history
 
 
+def _batches(
+    images: Tensor, count: int, generator: torch.Generator, device: torch.device
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Positions and images of `count` batches, on the device; every image once. Raises TrainingError when it is given up.
+
+    They are of nearly equal size: no remainder of one to upset batch normalisation.
+    """
+    order = torch.randperm(len(images), generator=generator).tensor_split(count)
+    at_hand = images.device.type == device.type and not spill.spilled(images)
+
+    def read(chosen: Tensor) -> Tensor:
+        batch = images[chosen]
+        return batch.pin_memory() if device.type == "cuda" else batch
+
+    found = (images[here.to(device)] for here in order) if at_hand else spill.ahead(read, order, _READERS)
+    for chosen, batch in zip(order, found, strict=True):
+        if stopped():
+            raise TrainingError("The training was given up.")
+        yield chosen.to(device), batch.to(device, non_blocking=True)
+
+
 @torch.no_grad()
 def predict(net: nn.Module, images: Tensor, batch: int = 500) -> Tensor:
-    """(N, K) float logits of uint8 images, in eval mode; the network's mode is put back."""
-    was_training = net.training
+    """(N, K) float logits of uint8 images, in eval mode, where the network is and the images are; its mode is put back."""
+    was_training, device = net.training, next(net.parameters(), images).device
     net.eval()
-    with autocast(images.device):
-        out = torch.cat([net(part.float() / 255).float() for part in torch.split(images, batch)])
+    with autocast(device):
+        parts = (part.to(device).float() / 255 for part in torch.split(images, batch))
+        out = torch.cat([net(part).float() for part in parts])
     net.train(was_training)
-    return out
+    return out.to(images.device)
 
 
 def accuracy(net: nn.Module, images: Tensor, labels: Tensor) -> float:
@@ -187,7 +211,7 @@ def _accuracy(net: nn.Module, images: Tensor, labels: Tensor, world: World) -> f
     if world.size == 1:
         return accuracy(net, images, labels)
     mine = world.part(len(images))
-    right = (predict(net, images[mine]).argmax(1) == labels[mine]).sum()
+    right = (predict(net, images[mine]).argmax(1) == labels[mine]).sum().to(next(net.parameters()).device)
     return world.total(right).item() / len(images)
 
 

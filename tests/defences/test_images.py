@@ -64,6 +64,17 @@ def test_jpeg_is_pillows_with_halved_chroma(quality: int) -> None:
         assert np.array_equal(out[i].permute(1, 2, 0).numpy(), np.asarray(Image.open(file)))
 
 
+@pytest.mark.parametrize(("sigma", "spread"), [(0.5, 0.46), (1.0, 0.96), (3.0, 1.36)])
+def test_a_blur_spreads_by_what_its_words_say(sigma: float, spread: float) -> None:
+    """Of a wide bell curve the 5x5 kernel holds the middle alone, and a verdict says so."""
+    dot = torch.zeros(1, 3, 9, 9, dtype=torch.uint8)
+    dot[..., 4, 4] = 255
+    weights = blur.blurred(dot, sigma)[0, 0].float()
+    squares = (torch.arange(9.0) - 4) ** 2
+    assert ((weights.sum(0) * squares).sum() / weights.sum()).sqrt() == pytest.approx(spread, abs=0.03)
+    assert blur.WORDS.format(sigma=sigma) == f"Gaussian blur of sigma {sigma:g} within 5x5 pixels"
+
+
 def test_blur_weighs_by_a_bell_curve() -> None:
     dot = torch.zeros(1, 3, 9, 9, dtype=torch.uint8)
     dot[:, :, 4, 4] = 255

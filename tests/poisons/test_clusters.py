@@ -3,16 +3,18 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from poison_kit import OTHER_KEY, context, little_memory, separable, surrogate, take
+from poison_kit import OTHER_KEY, context, cropped, little_memory, separable, surrogate, take
 from torch import Tensor
 from torch.nn import functional as F
+from torchvision import models
 
-from unlearnable import cluster, nets, train
-from unlearnable.errors import TrainingError, UsageError
+from unlearnable import cluster, craft, nets
+from unlearnable.errors import HubError, TrainingError, UsageError
 from unlearnable.poisons import _surrogates, clusters
 from unlearnable.poisons.clusters import Params
 from unlearnable.types import Batch, State
@@ -31,13 +33,6 @@ def seen_by(state: State, images: Tensor) -> Tensor:
     (net,) = _surrogates.unpack(state, context(size=state["size"]))
     with torch.no_grad():
         return net.features(images)
-
-
-def cropped(data: Batch, net: str, **rest: Any) -> tuple[list[nets.Network], float]:
-    """A train_surrogate that crops as the product's do: the kit's has never seen the border of a crop."""
-    network = nets.create(net, 3, data.images.shape[-1], seed=1)
-    train.train(network, data.images, data.labels, train.Recipe(epochs=20, batch=15, learning_rate=0.05), seed=2)
-    return [network.eval()], 1.0
 
 
 def test_every_pattern_moves_any_image_to_the_centre_of_another_cluster() -> None:
@@ -135,6 +130,36 @@ def test_a_network_with_weights_is_taken_as_it_is(monkeypatch: pytest.MonkeyPatc
     state = clusters.fit(data, params, replace(one, train_surrogate=None))
     assert set(asked) == {"resnet18@my.pt"} and state["nets"] == ["resnet18@my.pt"]
     assert clusters.delta(data, state, params, one).abs().max() > 0
+
+
+def test_a_weights_file_is_taken_as_it_is_and_nothing_is_trained(tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    published = models.shufflenet_v2_x0_5(weights=None)
+    torch.save(published.state_dict(), file := tmp_path / "mine.pt")
+    values = QUICK | {"net": f"shufflenet_v2_x0_5@{file}", "clusters": "2", "epochs": "2", "rate": "0.5"}
+    data, where = separable(12, size=8, contrast=120), context(size=8, levels=64, train_surrogate=None)
+    crafter = craft.fit(craft.resolve(None, "uc", values), data, where)
+    (weights,) = crafter.state["weights"]
+    body = {key: value for key, value in published.state_dict().items() if not key.startswith("fc.")}
+    assert {f"body.{key}" for key in body} == {key for key in weights if key.startswith("body.")}
+    assert all(torch.equal(weights[f"body.{key}"], value) for key, value in body.items())
+    file.unlink()  # everything is in the fit
+    assert crafter.on(data.ids, data.images, data.labels).abs().amax((1, 2, 3)).min() > 0.1
+    assert sum(crafter.state["after"]) < sum(crafter.state["before"])
+
+
+@pytest.mark.parametrize("weights", ["DEFAULT", "hf://owner/nets/w.safetensors"])
+def test_weights_that_cannot_be_reached_are_one_sentence(
+    weights: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # where nobody listens
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    params = Params(**QUICK | {"net": f"resnet18@{weights}"})
+    with pytest.raises(HubError, match=r"could not be (fetched|reached)") as found:
+        clusters.fit(separable(20, size=8), params, context(size=8, train_surrogate=None))
+    assert weights in found.value.message and "\n" not in str(found.value) and found.value.hint
 
 
 def test_what_cannot_be_clustered_is_refused() -> None:

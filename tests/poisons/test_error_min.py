@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -48,6 +49,17 @@ def test_noise_makes_the_loss_small_and_stops_when_it_is(level: str) -> None:
     assert (delta < -4 / 255).float().mean() > 0.05, "the negative half is not thrown away"
     clean, noisy = losses(state, data, delta)
     assert noisy < 0.2 and noisy < 0.5 * clean
+
+
+@pytest.mark.parametrize("level", ["sample", "class"])
+def test_the_loss_falls_from_round_to_round(level: str) -> None:
+    lines: list[str] = []
+    small = {"train_steps": 5, "steps": 1, "step": 0.05, "rounds": 6, "stop_error": 0.0}
+    state = error_min.fit(hard(), Params(**QUICK | small, level=level), context(tell=lines.append))  # type: ignore[arg-type]
+    losses = [float(line.rpartition(" loss ")[2]) for line in lines if "round" in line]
+    assert losses[0] == pytest.approx(math.log(3), abs=0.1), "at first the images are as good as noise"
+    assert losses == sorted(losses, reverse=True) and losses[-1] < 0.8 * losses[0]
+    assert losses[-1] == pytest.approx(state["loss"], abs=1e-3)
 
 
 def test_images_outside_the_fit_get_noise_too() -> None:

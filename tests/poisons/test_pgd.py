@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from poison_kit import context, separable, surrogate
+from poison_kit import context, cropped, separable, surrogate
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -204,6 +204,18 @@ def test_targeted_images_are_read_as_their_target() -> None:
     (net,) = _surrogates.unpack(state, where)
     assert train.accuracy(net, shipped(data, delta), wanted) > 0.9
     assert train.accuracy(net, shipped(data, delta), data.labels) < 0.05
+
+
+def test_at_the_published_budget_nearly_every_image_is_read_as_its_target() -> None:
+    data, where = separable(60, contrast=20), context(train_surrogate=cropped)
+    params = targeted.Params(net="small", steps=40)
+    state = targeted.fit(data, params, where)
+    assert where.levels == 8 and state["accuracy"] > 0.9, "clean images are read as their own"
+    wanted = _surrogates.outputs(data.labels, state, where, rename=state["targets"].__getitem__)
+    seen = shipped(data, targeted.delta(data, state, params, where))
+    assert (seen.int() - data.images.int()).abs().max() <= 8
+    (net,) = _surrogates.unpack(state, where)
+    assert train.accuracy(net, seen, wanted) > 0.95
 
 
 def test_untargeted_loss_rises() -> None:

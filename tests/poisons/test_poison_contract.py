@@ -157,6 +157,19 @@ def test_classes_are_known_by_name(method: str, values: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_classes_are_counted_and_not_ten(name: str) -> None:
+    classes = tuple(f"class {number}" for number in range(12))
+    method, values = next(case for case in CASES if case[0] == name)
+    data, where = separable(36, classes=12, size=8), context(classes=classes, size=8)
+    module, chosen = registry.load("poisons", method), params.build("poisons", method, values)
+    delta = module.delta(data, module.fit(data if module.TRAINS else None, chosen, where), chosen, where)
+    assert delta.shape == data.images.shape and delta.isfinite().all() and delta.abs().amax((1, 2, 3)).min() > 0
+    if module.NEEDS_LABELS:
+        first = delta[:12].flatten(1)
+        assert len(torch.unique(first, dim=0)) == 12
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_what_a_file_says_about_itself(name: str) -> None:
     said = registry.describe("poisons", name)
     assert said.summary.endswith(".") and len(said.summary) < 120

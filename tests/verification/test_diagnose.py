@@ -100,6 +100,9 @@ def test_a_diagnosis_is_added_when_asked_and_changes_no_figure() -> None:
     assert document == plain, "the arms have no figures of their own"
     assert set(found["transfer"]) == {"tiny", "linear"}
     assert all(len(row[arm]["runs"]) == 2 for row in found["transfer"].values() for arm in ("clean", "protected"))
+    for arm, mean in found["transfer_mean"].items():
+        by_network = zip(*(row[arm]["runs"] for row in found["transfer"].values()), strict=True)
+        assert mean["runs"] == [sum(each) / 2 for each in by_network] and mean["std"] is not None
     assert found["linear_probe"]["protected"]["held_out"] > found["linear_probe"]["noise"]["held_out"]
     frequency = found["frequency"]
     assert len(frequency["protected"]) == len(frequency["noise"]) == len(frequency["cycles_per_pixel"])

@@ -73,7 +73,13 @@ def test_too_few_images_seeds_and_countermeasures_are_told(sound: set[str]) -> N
     small = {"TOO_FEW_IMAGES", "HOLDOUT_TOO_SMALL"}  # 120 images to train on and 60 to test
     assert small <= sound and not {"ONE_SEED", "NO_ADAPTIVE_TRAINER"} & sound
     assert {"ONE_SEED", "NO_ADAPTIVE_TRAINER"} <= raised(evidence())
-    told = small | {"ONE_SEED", "NO_ADAPTIVE_TRAINER"} | {flag.name for flag in CHANGES}
+    paper = replace(brief(seeds=2), protocol="paper", recipe=Recipe(epochs=1, batch=16))
+    three = replace(paper, seeds=(0, 1, 2))
+    assert [
+        "FEW_SEEDS" in {flag["name"] for flag in run.run(plan, evidence(8), CPU)["flags"]} for plan in (paper, three)
+    ] == [True, False]
+    assert "FEW_SEEDS" not in sound, "other protocols promise no spread"
+    told = small | {"ONE_SEED", "FEW_SEEDS", "NO_ADAPTIVE_TRAINER"} | {flag.name for flag in CHANGES}
     assert told == {flag.name for flag in Flag}, "every flag is raised here"
 
 

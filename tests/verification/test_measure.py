@@ -94,6 +94,7 @@ def test_the_public_verdict_names_no_countermeasure() -> None:
         (((0.9, 0.9), (0.9, 0.9), (0.2, 0.2)), {"tried": 0}, Flag.NO_ADAPTIVE_TRAINER),
         (((0.9, 0.9), (0.9, 0.9), (0.2, 0.2)), {"pseudo_labels": True}, Flag.PSEUDO_LABELS),
         (((0.9,), (0.9,), (0.2,)), {}, Flag.ONE_SEED),
+        (((0.9, 0.9), (0.9, 0.9), (0.2, 0.2)), {"seeds": 3}, Flag.FEW_SEEDS),
     ],
 )
 def test_each_reason_to_doubt_raises_its_flag_and_no_other(figures: Any, changes: dict[str, Any], flag: Flag) -> None:

@@ -13,7 +13,7 @@ from verification_kit import CPU, brief, evidence, stripes
 
 import unlearnable
 from release import layout
-from unlearnable import Options
+from unlearnable import Options, split
 from unlearnable.errors import UsageError
 from unlearnable.verification import evidence as evidence_
 from unlearnable.verification import measure, plan, prove, run
@@ -143,7 +143,7 @@ def test_duplicates_of_training_images_are_found_in_the_hold_out() -> None:
     labels = torch.cat([given.test[1], given.labels[:9]])
     assert evidence_.duplicates(replace(given, test=(copies, labels))) == before + 9
     many = replace(given, test=(stripes(5, 5000)[0][:1].repeat(40, 1, 1, 1), torch.zeros(40).long()))
-    slow = evidence_._hashes(many.test[0])[:1, None] ^ evidence_._hashes(train)[None]
+    slow = split.perceptual_hash(many.test[0])[:1, None] ^ split.perceptual_hash(train)[None]
     near = min(bin(int(value)).count("1") for value in slow.flatten()) <= 3
     assert evidence_.duplicates(many) == (40 if near else 0)
 

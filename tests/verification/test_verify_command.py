@@ -51,7 +51,13 @@ def test_networks_are_named_between_commas_or_one_by_one_and_the_diagnosis_is_pr
         and set(one["diagnosis"]["transfer"]) == {"tiny", "linear"}
     )
     text = run(*words, "--victim", "tiny,linear").stdout
-    for said in ("originals, linear", "Misread by linear", "Linear classifier of the change alone", "cycles a pixel"):
+    for said in (
+        "originals, linear",
+        "Misread by linear",
+        "Misread by these networks on average,",
+        "Linear classifier of the change alone",
+        "cycles a pixel",
+    ):
         assert said in text
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from unlearnable import nets
+from unlearnable import nets, spill
 from unlearnable.augment import AUGMENTATIONS, Augment
 from unlearnable.device import in_parts
 from unlearnable.nets import Network
@@ -28,7 +28,9 @@ class Job:
     """images, clean: (N, 3, V, V) uint8, the arm's and the originals of the same records; labels: (N,) int64.
 
     `clean` is the owner's, and stands for images that a scraper took themself: a countermeasure that uses some says which
-    share, declares OWN_CLEAN and reports what that share is worth alone. All tensors are on the device to train on.
+    share, declares OWN_CLEAN and reports what that share is worth alone. All tensors are on one device, that to train on or,
+    where `place` names another, the machine's memory or a file: sets of pictures are made by `changed`, `mixed` and
+    `spill.take`, so that copies that are as large lie there too.
     """
 
     images: Tensor
@@ -42,10 +44,16 @@ class Job:
     on_epoch: Callable[[int, History], None] = lambda epoch, history: None
     select: tuple[Tensor, Tensor] | None = None  # clean images to choose an epoch by
     whole: tuple[Tensor, Tensor] | None = None  # test images of all classes, where `test` has the protected ones alone
+    place: torch.device | None = None  # where networks are trained, where that is not where the images are
 
     @property
     def device(self) -> torch.device:
+        """Where the tensors are."""
         return self.images.device
+
+    @property
+    def trains_on(self) -> torch.device:
+        return self.place or self.device
 
     @property
     def plain(self) -> Augment:
@@ -54,7 +62,7 @@ class Job:
 
     def network(self) -> Network:
         """The fresh victim of this seed."""
-        return nets.create(self.victim, self.classes, self.images.shape[-1], self.seed).to(self.device)
+        return nets.create(self.victim, self.classes, self.images.shape[-1], self.seed).to(self.trains_on)
 
     def generator(self, device: torch.device | str = "cpu") -> torch.Generator:
         """A countermeasure's own draws, apart from the training's order and crops.
@@ -105,6 +113,7 @@ class Job:
             objective=objective,
             reshape=reshape,
             on_epoch=each,
+            device=self.place,
         )
         if over_all:
             history.figures |= {"all_classes_peak": max(over_all), "all_classes_final": over_all[-1]}
@@ -114,15 +123,29 @@ class Job:
         """The honest null, as figures: what a scraper reaches with the clean images of the `chosen` records and no others."""
         quiet = replace(self, select=None, whole=None, on_epoch=lambda epoch, history: None)
         alone = replace(quiet, labels=self.labels[chosen])
-        history = alone.run(images=self.clean[chosen])
+        history = alone.run(images=spill.take(self.clean, chosen))
         return {"clean_alone_peak": history.peak, "clean_alone_final": history.final}
 
 
 def changed(change: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
     """`change` of uint8 images (N, 3, V, V), some at a time; floats that come back are rounded to uint8."""
 
-    def part(which: slice) -> Tensor:
-        out = change(images[which])
-        return out.round().clamp(0, 255).byte() if out.is_floating_point() else out
+    out = spill.empty(*images.shape, device=images.device)
 
-    return torch.cat(in_parts(part, len(images), _AT_ONCE))
+    def part(which: slice) -> None:
+        made = change(images[which])
+        out[which] = made.round().clamp(0, 255).byte() if made.is_floating_point() else made
+
+    in_parts(part, len(images), _AT_ONCE)
+    return out
+
+
+def mixed(chosen: Tensor, images: Tensor, others: Tensor) -> Tensor:
+    """`images` where the bool (N,) is true, else `others`; uint8 of the same shape."""
+    out = spill.empty(*images.shape, device=images.device)
+
+    def part(which: slice) -> None:
+        out[which] = torch.where(chosen[which].view(-1, 1, 1, 1), images[which], others[which])
+
+    in_parts(part, len(images), _AT_ONCE)
+    return out

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from unlearnable import nets
+from unlearnable import nets, spill
 from unlearnable.defences._job import Job
 from unlearnable.train import History, Recipe, predict, share, train
 
@@ -40,12 +40,13 @@ def victim(job: Job, params: Params) -> History:
     known = max(1, len(order) // 10)
     own, released, rest = order[:known], order[known : 2 * known], order[2 * known :]
     clean, protected = rest[: len(rest) // 2], rest[len(rest) // 2 :]
-    net = detector(job.clean[own], job.images[released], params.epochs, job.seed)
-    dropped_clean = predict(net, job.clean[clean]).argmax(1).bool()
-    dropped = predict(net, job.images[protected]).argmax(1).bool()
-    images = [job.clean[own], job.clean[clean[~dropped_clean]], job.images[protected[~dropped]]]
+    net = detector(job.clean[own], job.images[released], params.epochs, job.seed, job.trains_on)
+    dropped_clean = predict(net, spill.take(job.clean, clean)).argmax(1).bool()
+    dropped = predict(net, spill.take(job.images, protected)).argmax(1).bool()
     records = torch.cat([own, clean[~dropped_clean], protected[~dropped]])
-    history = replace(job, labels=job.labels[records]).run(images=torch.cat(images))
+    images, kept = spill.take(job.clean, records), len(protected) - int(dropped.sum())
+    torch.index_select(job.images, 0, protected[~dropped], out=images[len(records) - kept :])
+    history = replace(job, labels=job.labels[records]).run(images=images)
     right = share(torch.cat([~dropped_clean, dropped]))
     missed = share(~dropped)
     history.figures |= {"detector_accuracy": right, "detector_missed": missed}
@@ -53,11 +54,13 @@ def victim(job: Job, params: Params) -> History:
     return history
 
 
-def detector(clean: Tensor, protected: Tensor, epochs: int, seed: int) -> nets.Network:
+def detector(
+    clean: Tensor, protected: Tensor, epochs: int, seed: int, device: torch.device | None = None
+) -> nets.Network:
     """A network that answers 1 for protected images, from uint8 examples of both."""
     images = torch.cat([clean, protected])
     labels = torch.cat([torch.zeros(len(clean)), torch.ones(len(protected))]).long().to(images.device)
     net = nets.create("small", 2, images.shape[-1], seed)
     batch = min(128, max(8, len(images) // 8))
-    train(net, images, labels, Recipe(epochs=epochs, batch=batch, augment="none"), seed=seed)
+    train(net, images, labels, Recipe(epochs=epochs, batch=batch, augment="none"), seed=seed, device=device)
     return net

@@ -56,8 +56,10 @@ def victim(job: Job, params: Params) -> History:
 def refit(net: Network, images: Tensor, labels: Tensor, passes: int = 15) -> float:
     """Fits the head anew on what the network makes of uint8 images (N, 3, V, V); the mean loss it ends with."""
     net.eval()
-    with torch.no_grad(), autocast(images.device):
-        features = torch.cat([net.features(part.float() / 255).float() for part in torch.split(images, 500)])
+    device = net.head.weight.device
+    labels = labels.to(device)
+    with torch.no_grad(), autocast(device):
+        features = torch.cat([net.features(part.to(device).float() / 255).float() for part in torch.split(images, 500)])
     torch.nn.init.zeros_(net.head.weight)
     torch.nn.init.zeros_(net.head.bias)
     # a line search: without one, the rate of 0.5 diverges on features that are not of the paper's scale

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-
-from unlearnable.defences._job import Job
+from unlearnable.defences._job import Job, mixed
 from unlearnable.train import History
 
 COST = 1.5
@@ -31,6 +29,6 @@ class Params:
 
 def victim(job: Job, params: Params) -> History:
     clean = job.draw(params.clean)
-    history = job.run(images=torch.where(clean.view(-1, 1, 1, 1), job.clean, job.images))
+    history = job.run(images=mixed(clean, job.clean, job.images))
     history.figures |= job.clean_alone(clean)
     return history

@@ -69,7 +69,7 @@ def victim(job: Job, params: Params) -> History:
             noise_multiplier=params.noise,
             max_grad_norm=params.clip,
             expected_batch_size=len(job.labels) / batches,
-            generator=job.generator(job.device),
+            generator=job.generator(job.trains_on),
         )
         return out
 

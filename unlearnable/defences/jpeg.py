@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from unlearnable.defences._job import Job
+from unlearnable.defences._job import Job, changed
 from unlearnable.train import History
 
 PAPER = "Liu et al. 2023, arXiv 2301.13838"
@@ -40,7 +40,7 @@ class Params:
 
 
 def victim(job: Job, params: Params) -> History:
-    return job.run(images=compressed(job.images, params.quality))
+    return job.run(images=changed(lambda part: compressed(part, params.quality), job.images))
 
 
 def compressed(images: Tensor, quality: int) -> Tensor:

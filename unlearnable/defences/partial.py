@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from unlearnable.defences._job import Job
+from unlearnable.defences._job import Job, mixed
 from unlearnable.train import History, accuracy
 
 COST = 1.5
@@ -53,8 +53,7 @@ def victim(job: Job, params: Params) -> History:
         on_them.append(accuracy(net, images[asked], labels[asked]) if asked.any() else 0.0)
         job.on_epoch(epoch, history)
 
-    mixed = torch.where(protected.view(-1, 1, 1, 1), job.images, job.clean)
-    history = replace(job, on_epoch=each).run(images=mixed, net=net)
+    history = replace(job, on_epoch=each).run(images=mixed(protected, job.images, job.clean), net=net)
     history.figures |= {"protected_classes_peak": max(on_them), "protected_classes_final": on_them[-1]}
     if not protected.all():
         history.figures |= job.clean_alone(~protected)

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from unlearnable import spill
 from unlearnable.defences._job import Job
 from unlearnable.device import in_parts
 from unlearnable.train import History, share
@@ -82,8 +83,10 @@ def projected(images: Tensor, weights: Tensor) -> Tensor:
     along = torch.cat(in_parts(lambda part: images[part].flatten(1).float() @ basis, len(images), 2000))
     more = along - along.mean(0)
 
-    def part(which: slice) -> Tensor:
-        rest: Tensor = images[which].flatten(1).float() - more[which] @ basis.T
-        return rest.view(-1, *images.shape[1:])
+    out = spill.empty(*images.shape, dtype=torch.float32, device=images.device)
 
-    return torch.cat(in_parts(part, len(images), 2000))
+    def part(which: slice) -> None:
+        out[which] = (images[which].flatten(1).float() - more[which] @ basis.T).view(-1, *images.shape[1:])
+
+    in_parts(part, len(images), 2000)
+    return out

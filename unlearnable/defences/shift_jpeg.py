@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from unlearnable import spill
 from unlearnable.defences import jpeg
 from unlearnable.defences._job import Job
 from unlearnable.train import History
@@ -50,7 +51,7 @@ def moved(images: Tensor, params: Params, generator: torch.Generator) -> Tensor:
     side = images.shape[-1]
     shifts = torch.randint(0, 8, (len(images), 2), generator=generator).tolist()
     factors = 1 + params.scale * (2 * torch.rand(len(images), generator=generator) - 1)
-    out = torch.empty_like(images)
+    out = spill.empty(*images.shape, device=images.device)
     for i, (down, across) in enumerate(shifts):
         rolled = images[i : i + 1].roll((down, across), (2, 3))
         between = _resized(rolled, max(8, round(side * factors[i].item())))

@@ -40,7 +40,7 @@ class Params:
 
 
 def victim(job: Job, params: Params) -> History:
-    few, many = job.generator(), job.generator(job.device)
+    few, many = job.generator(), job.generator(job.trains_on)
 
     def objective(net: Network, images: Tensor, labels: Tensor) -> Tensor:
         views = [erased(images, few, many) for _ in range(params.draws)]

@@ -16,10 +16,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unlearnable import registry
+from unlearnable.errors import UsageError
 from unlearnable.nets import _drop, _torchvision, _weights
 
 # initial weights come from torch's one global generator, and victims are made in several threads
 _GENERATOR = threading.Lock()
+
+_BODY, _HEAD = "body.", ("head.weight", "head.bias")  # as state dicts name them
 
 FROM_SCRATCH, FINE_TUNING = 0.1, 0.01  # learning rates of SGD with momentum
 
@@ -109,7 +112,7 @@ def create(spec: str, classes: int, size: int, seed: int, *, weights: bool = Tru
     if asked.weights:
         net.start_from_weights(asked.frozen)
         if weights:
-            _weights.put(body, _weights.get(asked), asked.weights)
+            _take(net, _weights.get(asked), asked.weights)
     return net.to(memory_format=torch.channels_last)
 
 
@@ -124,8 +127,25 @@ def load_weights(net: Network, path: Path) -> None:
 
     Reads .safetensors, or .pt and .pth with tensors alone (pickled code is refused). Raises UsageError, naming the file.
     """
-    _weights.put(net.body, _weights.read(path), str(path))
     net.start_from_weights()
+    _take(net, _weights.read(path), str(path))
+
+
+def _take(net: Network, state: dict[str, Tensor], name: str) -> None:
+    """Puts weights into `net`: those of a `Network`, or of a body alone. Raises UsageError, naming the file."""
+    if {"mean", "std", *_HEAD} <= state.keys():
+        own = net.state_dict()
+        same = all(state[key].shape == own[key].shape for key in _HEAD)
+        if not same and not net.body.state_dict():
+            there, here = state["head.bias"].numel(), net.head.bias.numel()
+            raise UsageError(
+                f"{name} is of another network: a last layer of {there} classes, {here} here, and no other."
+            )
+        _weights.load(net, {key: state[key] for key in ("mean", "std", *(_HEAD if same else ()))}, name)
+        state = {key.removeprefix(_BODY): value for key, value in state.items() if key.startswith(_BODY)}
+    elif not net.body.state_dict():
+        raise UsageError(f"{name} holds no last layer called head, and the network has no other.")
+    _weights.put(net.body, state, name)
 
 
 def _body(asked: registry.Net, size: int) -> tuple[nn.Module, int, int]:

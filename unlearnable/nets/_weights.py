@@ -1,7 +1,9 @@
 """Weights to start a network from: found, fetched, read as tensors alone, and put into a body that they fit to the last one.
 
 WEIGHTS of a network's spec is a file (.safetensors, .pt, .pth), hf://OWNER/NAME/FILE, or a name of torchvision's such as
-DEFAULT. Pickled code is never run.
+DEFAULT. Pickled code is never run. A file holds the state dict of torchvision's own network, or of a `Network` of this program,
+as `small`, `tiny`, `linear` and `vit_small` have no others. The latter's normalisation is taken too, and its last layer
+where it has as many classes; otherwise that begins anew.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from torch import Tensor, nn
 from unlearnable import registry
 from unlearnable.errors import HubError, UsageError
 
-_HINT = "Give the state dict of torchvision's own network, in .safetensors, .pt or .pth."
+_HINT = "Give the state dict of torchvision's own network, or of one of this program's, in .safetensors, .pt or .pth."
 _AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")  # classifiers of GoogLeNet and Inception that only their training used
 
 State = dict[str, Tensor]
@@ -74,14 +76,19 @@ def put(body: nn.Module, state: State, name: str) -> None:
     foreign = [key for key in state if key not in own and not _left_out(body, key)]
     if foreign:
         raise UsageError(f"{name} is of another network: it has {foreign[0]}, which this one has not.", _HINT)
-    state = {key: value for key, value in state.items() if key in own}
+    load(body, {key: value for key, value in state.items() if key in own}, name)
+
+
+def load(net: nn.Module, state: State, name: str) -> None:
+    """Tensors that a network has, some of them. Raises UsageError, naming the file, where one does not fit."""
+    own = net.state_dict()
     for key, value in state.items():
         if value.shape != own[key].shape:
             there, here = ("x".join(map(str, shape)) or "one number" for shape in (value.shape, own[key].shape))
             raise UsageError(f"{name} is of another network: {key} is {there} there, {here} here.", _HINT)
         if not value.isfinite().all():
             raise UsageError(f"{name} is damaged: {key} has values that are no numbers.", _HINT)
-    body.load_state_dict(state, strict=False)
+    net.load_state_dict(state, strict=False)
 
 
 def _left_out(body: nn.Module, key: str) -> bool:

@@ -1,6 +1,7 @@
 """Logistic regression on pixels: what it learns of a protected copy is the shortcut that lies there in plain sight.
 
-With weights there is a linear probe on features instead, such as frozen:resnet18@FILE.
+Its weights are a last layer alone, so that a file fits as many classes only. A linear probe on features is another thing, such
+as frozen:resnet18@FILE.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 COST = "0.03 million weights, as many multiply-adds an image of 32 pixels"
-WEIGHTS = False
+WEIGHTS = False  # published by nobody: files alone
 _LENGTH = 4.0
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 COST = "0.24 million weights, 0.05 G multiply-adds an image of 32 pixels"
-WEIGHTS = False
+WEIGHTS = False  # published by nobody: files alone
 
 
 def body(size: int, pretrained: bool, width: int = 32) -> tuple[nn.Module, int, int]:

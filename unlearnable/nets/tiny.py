@@ -7,7 +7,7 @@ from torch import nn
 from unlearnable.nets.small import block
 
 COST = "0.24 million weights, 0.013 G multiply-adds an image of 32 pixels"
-WEIGHTS = False
+WEIGHTS = False  # published by nobody: files alone
 
 
 def body(size: int, pretrained: bool, width: int = 32) -> tuple[nn.Module, int, int]:

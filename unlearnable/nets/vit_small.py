@@ -10,7 +10,7 @@ from torch import nn
 
 PAPER = "Dosovitskiy et al. 2020, arXiv 2010.11929"
 COST = "2.7 million weights, 0.18 G multiply-adds an image of 32 pixels"
-WEIGHTS = False
+WEIGHTS = False  # published by nobody: files alone
 
 
 def body(size: int, pretrained: bool) -> tuple[nn.Module, int, int]:

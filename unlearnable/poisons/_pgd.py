@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from unlearnable import registry
-from unlearnable.device import autocast, in_parts
+from unlearnable.device import autocast, in_parts, keep_memory
 from unlearnable.errors import TrainingError
 from unlearnable.keys import Key
 from unlearnable.nets import Network
@@ -101,6 +101,8 @@ class Descent:
         the networks' device; nothing is copied between devices inside the loop. Networks must be frozen. An image whose
         loss was not finite has NaN for a perturbation (see `require_finite`).
         """
+        if images.device.type == "cpu":
+            keep_memory()
         clean = images.float() / 255
         low, high = bounds(clean, eps, self.box)
         delta = start.clamp(low, high)

@@ -34,6 +34,7 @@ class Flag(Enum):
     HOLDOUT_DUPLICATES = (
         "More than 1 % of the hold-out are near-duplicates of training images: accuracies are flattered."
     )
+    FEW_SEEDS = "Fewer seeds than the protocol asks for: the spread, and with it what counts as noise, is poorly known."
     ONE_SEED = "One seed only: no spread can be stated."
 
 
@@ -48,10 +49,12 @@ def flags(
     tried: int,
     pseudo_labels: bool,
     duplicates: int = 0,
+    seeds: int = 1,
 ) -> Iterator[Flag]:
     """The flags that apply. `surrogate` is a network's name, all that is known here of how the release was made.
 
-    arms: of the first victim. duplicates: test images that are near-duplicates of training images.
+    arms: of the first victim. duplicates: test images that are near-duplicates of training images. seeds: that the protocol
+    asks for.
     """
     clean, protected = arms["clean"]["peak"]["mean"], arms["protected"]["peak"]["mean"]
     if learned_little(clean, chance) or clean - chance < OPEN_GAP:
@@ -73,5 +76,8 @@ def flags(
         yield Flag.NO_ADAPTIVE_TRAINER
     if pseudo_labels:
         yield Flag.PSEUDO_LABELS
-    if len(arms["clean"]["peak"]["runs"]) < 2:
+    trained = len(arms["clean"]["peak"]["runs"])
+    if trained < seeds:
+        yield Flag.FEW_SEEDS
+    if trained < 2:
         yield Flag.ONE_SEED

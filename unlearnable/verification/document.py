@@ -10,7 +10,7 @@ import torch
 
 from unlearnable import registry
 from unlearnable.train import History
-from unlearnable.verification import checks, diagnose, measure
+from unlearnable.verification import checks, diagnose, measure, protocols
 from unlearnable.verification.evidence import Evidence, duplicates
 from unlearnable.verification.plan import ARMS, NONE, Cell, Plan
 
@@ -37,6 +37,7 @@ def report(plan: Plan, evidence: Evidence, histories: Histories, device: torch.d
         tried=len(_of_the_release_alone(plan, against)),
         pseudo_labels=evidence.pseudo_labels,
         duplicates=twice,
+        seeds=protocols.least_seeds(plan.protocol),
     )
     several = len(tables) > 1
     worst = {name: table["worst_case"] for name, table in tables.items()}

@@ -7,15 +7,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from unlearnable import imageio, split
+from unlearnable import imageio, spill, split
 from unlearnable.cluster import Labeller
 from unlearnable.errors import ImageError, UsageError
-from unlearnable.looks import Looks, evenly, to_tensor
+from unlearnable.looks import Looks, admitted, evenly
 from unlearnable.split import Parts
-from unlearnable.types import Record
+from unlearnable.types import Pixels, Record
 from unlearnable.verification.plan import most_images
 
 _PAIRS_AT_ONCE = 20_000_000  # of hashes
@@ -50,6 +49,31 @@ class Evidence:
     def side(self) -> int:
         return int(self.test[0].shape[-1])
 
+    @property
+    def bytes(self) -> int:
+        """Of all pictures."""
+        pairs = [pair for pair in (self.test, self.select, self.whole) if pair]
+        return sum(images.nbytes for images in (*self.arms.values(), *(images for images, _ in pairs)))
+
+    def to(self, device: torch.device) -> Evidence:
+        """The same with all tensors on the device, or with none of them where the pictures would take too much of it."""
+        if device.type == "cpu" or not spill.fits(self.bytes, device):
+            return self
+
+        def there(pair: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor] | None:
+            return (pair[0].to(device), pair[1].to(device)) if pair else None
+
+        test, arms = (self.test[0].to(device), self.test[1].to(device)), self.arms.items()
+        moved = replace(self, arms={arm: images.to(device) for arm, images in arms}, labels=self.labels.to(device))
+        return replace(moved, test=test, select=there(self.select), whole=there(self.whole))
+
+    def where(self, device: torch.device) -> str:
+        """Where `to` leaves the pictures: "device", "memory" or "disk"; a CPU's memory is the device's."""
+        if device.type != "cpu" and spill.fits(self.bytes, device):
+            return "device"
+        on_disk = any(spill.spilled(images) for images in self.arms.values())
+        return "disk" if on_disk else "device" if device.type == "cpu" else "memory"
+
 
 def collect(
     looks: Looks,
@@ -70,24 +94,30 @@ def collect(
     for all. Raises UsageError when no image shipped, or none to test on is of a protected class.
     """
     most_train, most_test = most_images(protocol)
-    train = looks.pick(evenly(parts.train, most_train))
     test = looks.pick(evenly(parts.test, most_test))
     select = looks.pick(evenly(parts.select, most_test))
-    side = looks.images.shape[-1]
-    position = {record.id: i for i, record in enumerate(train.records)}
+    chosen, side = evenly(parts.train, most_train), looks.images.shape[-1]
+    position = {looks.records[i].id: i for i in chosen}
+    noise, copies = (spill.empty(len(chosen), 3, side, side) for _ in range(2))
     kept: list[int] = []
-    copies, noise = [], []
-    for record, data in shipped(train.records):
-        try:
-            noise.append(imageio.trainer_view(imageio.decode(noisy(record), record.id).pixels, side))
-        except ImageError:  # changed since it was first read: out of every arm, as in the release
-            continue
-        copies.append(imageio.trainer_view(imageio.decode(data, record.id).pixels, side))
-        kept.append(position[record.id])
+
+    def views(pair: tuple[Record, bytes]) -> tuple[Record, list[Pixels]]:
+        record, data = pair
+        with admitted(record):
+            try:
+                made = _view(noisy(record), record, side)
+            except ImageError:  # changed since it was first read: out of every arm, as in the release
+                return record, []
+            return record, [made, _view(data, record, side)]
+
+    for record, pair in spill.ahead(views, shipped([looks.records[i] for i in chosen])):
+        for arm, pixels in zip((noise, copies), pair, strict=False):
+            arm.numpy()[len(kept)] = pixels.transpose(2, 0, 1)
+        kept += [position[record.id]] if pair else []
     if not kept:
         raise UsageError("No image of the training part is in the release, so nothing can be verified.")
-    clean = train.pick(kept)
-    arms = {"clean": clean.images, "noise": to_tensor(noise, side), "protected": to_tensor(copies, side)}
+    clean = looks.pick(kept)
+    arms = {"clean": clean.images, "noise": noise[: len(kept)], "protected": copies[: len(kept)]}
     whole = (test.images, labels_of(test, labeller))
     asked = whole if protected is None else _of(protected, whole)
     return Evidence(
@@ -102,6 +132,10 @@ def collect(
         noise_levels,
         None if protected is None else whole,
     )
+
+
+def _view(data: bytes, record: Record, side: int) -> Pixels:
+    return imageio.trainer_view(imageio.decode(data, record.id).pixels, side)
 
 
 def _of(wanted: Collection[int], test: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
@@ -128,16 +162,12 @@ def relabelled(evidence: Evidence, labeller: Labeller) -> Evidence:
 
 def duplicates(evidence: Evidence) -> int:
     """How many test images are near-duplicates of a training image: perceptual hashes within `split.NEAR` bits."""
-    train, test = (_hashes(images) for images in (evidence.arms["clean"], evidence.test[0]))
+    train, test = (split.perceptual_hashes(images) for images in (evidence.arms["clean"], evidence.test[0]))
     train, found = np.unique(train), 0
     for part in np.array_split(test, max(1, len(test) * len(train) // _PAIRS_AT_ONCE)):
         apart = np.bitwise_count(part[:, None] ^ train[None])
         found += int((apart.min(axis=1) <= split.NEAR).sum())
     return found
-
-
-def _hashes(images: Tensor) -> NDArray[np.uint64]:
-    return np.concatenate([split.perceptual_hash(part) for part in torch.split(images, 5000)])
 
 
 def labels_of(looks: Looks, labeller: Labeller | None) -> Tensor:

@@ -142,6 +142,11 @@ NAMED = {
 }
 
 
+def least_seeds(name: str) -> int:
+    """How many a verdict under this protocol needs: `paper` states a spread, whatever --seeds says; others promise none."""
+    return NAMED["paper"].seeds if name == "paper" else 1
+
+
 def find(spec: str) -> Protocol:
     """`quick`, `paper` or a file's. Raises UsageError for what is neither."""
     if spec in NAMED:

@@ -11,11 +11,10 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from unlearnable import registry
 from unlearnable.defences._job import Job
-from unlearnable.device import side_by_side
+from unlearnable.device import at_once, out_of_memory, side_by_side
 from unlearnable.train import History
 from unlearnable.types import Tell, silent
 from unlearnable.verification import diagnose
@@ -31,8 +30,13 @@ def run(
     device: torch.device,
     tell: Tell = silent,
     kept: Cells | None = None,
+    workers: int | None = None,
 ) -> dict[str, Any]:
-    """Trains the cells that are not kept and returns the document of `verify --json`."""
+    """Trains the cells that are not kept, `workers` of them at a time, and returns the document of `verify --json`.
+
+    Figures are the same however many there are: every cell has generators of its own (a GPU repeats itself as far as it
+    does alone). Where memory runs out, what is left is trained one by one. None: as many as `side_by_side` takes.
+    """
     kept, cells = kept or Cells(), plan.cells()
     called = names(plan, evidence, cells, device) if kept.folder else {}
     found = {cell: kept.load(name) for cell, name in called.items()}
@@ -40,42 +44,48 @@ def run(
     missing = [cell for cell in cells if cell not in histories]
     tried = {name: (registry.load("defences", module), values) for name, module, values in plan.against}
     progress = _Progress(plan, missing, tell)
+    seen = evidence.to(device)  # once for all: a copy for each cell would fill a GPU
 
     def one(cell: Cell) -> History:
-        job = _job(plan, evidence, cell, device, lambda epoch, history: progress(cell, epoch, history))
+        job = _job(plan, seen, cell, device, lambda epoch, history: progress(cell, epoch, history))
         if cell.against != NONE:
             defence, values = tried[cell.against]
             history: History = defence.victim(job, values)
         elif plan.diagnose and asks_network(cell):
-            history = diagnose.questioned(job, evidence.arms)
+            history = diagnose.questioned(job, seen.arms)
         else:
             history = job.run()
         if cell in called:
             kept.save(called[cell], cell, history)
+        histories[cell] = history
         return history
 
-    histories |= dict(zip(missing, side_by_side(one, missing, device), strict=True)) if missing else {}
+    try:
+        side_by_side(one, missing, device, workers)
+    except (RuntimeError, MemoryError) as why:
+        if not out_of_memory(why) or (workers or at_once(len(missing), device)) == 1:
+            raise
+        tell("out of memory: one training at a time", 0, 0)
+        side_by_side(one, [cell for cell in missing if cell not in histories], device, 1)
     return report(plan, evidence, histories, device)
 
 
 def _job(
     plan: Plan, evidence: Evidence, cell: Cell, device: torch.device, on_epoch: Callable[[int, History], None]
 ) -> Job:
-    def here(pair: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor] | None:
-        return (pair[0].to(device), pair[1].to(device)) if pair else None
-
     return Job(
-        images=evidence.arms[cell.arm].to(device),
-        labels=evidence.labels.to(device),
-        clean=evidence.arms["clean"].to(device),
-        test=(evidence.test[0].to(device), evidence.test[1].to(device)),
-        select=here(evidence.select),
-        whole=here(evidence.whole),
+        images=evidence.arms[cell.arm],
+        labels=evidence.labels,
+        clean=evidence.arms["clean"],
+        test=evidence.test,
+        select=evidence.select,
+        whole=evidence.whole,
         classes=evidence.classes,
         victim=cell.victim,
         recipe=plan.recipe_of(cell.victim),
         seed=cell.seed,
         on_epoch=on_epoch,
+        place=device,
     )
 
 
