@@ -182,7 +182,7 @@ BY_NAME = {row.name: row for row in ROWS}
 def rows_of(protocol: str) -> list[Row]:
     """The rows that a protocol makes."""
     if protocol == "miniature-small":
-        return [row for row in ROWS if row.reduced or row.name == "clean"]
+        return [row for row in ROWS if row.reduced or row.name in ("clean", "R4", "R16")]
     if protocol == "miniature-long":
-        return [BY_NAME[name] for name in ("clean", "R16", "R128", "R4", "RN", "LF4-shape")]
+        return [BY_NAME[name] for name in ("clean", "R16", "R128", "R4", "AR-Linf")]
     return list(ROWS)

@@ -191,6 +191,7 @@ NEEDS = {
     "texture": [KEYED, WAVE],
     "grating": [KEYED, WAVE],
     "grating_blue": [KEYED, KEYED, KEYED, WAVE, WAVE],  # whether it is blue, and the phases of both waves
+    "in_phase": [KEYED, *[WAVE] * 4],  # two that are measured, two that are painted
     "mix": [KEYED, KEYED, WAVE, WAVE],
 }
 

@@ -40,7 +40,7 @@ PROTOCOLS = {
     **{name: reproduction.PROTOCOLS[name] for name in ("miniature", "paper")},
     **{f"flowers{size}": Protocol(f"flowers{size}", "small", CROPPED, size, 736, ()) for size in (64, 160)},
 }
-POISONS = ("clean", "grating", "spectral", "R4", "R16", "P250", "AR", "LSP", "texture", "texture_block")
+POISONS = ("clean", "grating", "in_phase", "spectral", "R4", "R16", "P250", "AR", "LSP", "texture", "texture_block")
 # the goals of the issue: at most 35 % (miniature) or 45 % (paper) under any of the first, 50 % under the second
 CHEAP = (NONE, "grayscale", "jpeg10", "shift_jpeg10", "bit_depth2", "blur1", "median3", "resize50", "notch")
 ADAPTIVE = ("demodulate", "equalise")

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import torch
-from poisons.poison_kit import KEY, context, separable, take
+from poison_kit import KEY, context, separable, take
 from torch import multiprocessing, nn
 from torch.nn import functional as F
 

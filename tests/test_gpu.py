@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 import torch
-from defences.defence_kit import job, pictures
-from poisons.poison_kit import separable
+from defence_kit import job, pictures
+from poison_kit import separable
 from torch import Tensor
-from verification.verification_kit import brief, evidence
+from verification_kit import brief, evidence
 
 from unlearnable import budget, craft, nets, params, registry
 from unlearnable.keys import Key

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from poisons.poison_kit import separable
+from poison_kit import separable
 
 from unlearnable import cache, surrogate
 from unlearnable.errors import TrainingError, UnlearnableError

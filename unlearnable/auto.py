@@ -26,6 +26,7 @@ from unlearnable.types import Batch, Context, Tell
 # (preset, parameters, seconds that must be left to try it); closed-form first: quick, and strong under early stopping
 CANDIDATES: tuple[tuple[str, dict[str, Any], float], ...] = (
     ("grating", {}, 0),
+    ("in_phase", {}, 0),
     ("grating_blue", {}, 0),
     ("grating_photo", {}, 0),
     ("r16", {}, 0),

@@ -7,6 +7,7 @@ stands for the waves (x, y) and (x, -y) alike, so that a mirrored image has the 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -25,6 +26,7 @@ Codes = NDArray[np.float64]  # (number, 2 W + 3): W pairs of frequencies, then t
 
 _CLOSEST = 0.5  # cycles an image; nearer frequencies look the same to a network that crops
 _CLOSEST_ON_AXES = 1.25  # before textures of both directions are better
+_ON_RING = (2.0, 1.0, 0.5)  # cycles between neighbours, while there are enough
 _CANDIDATES = 1024
 _GREY, _OPPONENT = (1.0, 1.0, 1.0), ((-1.0, 1.0, 1.0), (1.0, -1.0, 1.0), (1.0, 1.0, -1.0))
 _SIGNS = {"grey": (_GREY,), "opponent": _OPPONENT, "any": (_GREY, *_OPPONENT)}
@@ -55,8 +57,8 @@ class Params:
     duty: float = 0.5
     "share of a texture that is raised; off a half, raised and lowered differ, and their order in each colour names the class"
 
-    directions: Literal["axes", "all"] = "all"
-    "axes: waves straight across or down the image, while there are enough; all: products of both from the start"
+    directions: Literal["axes", "ring", "all"] = "all"
+    "while there are enough, axes: waves straight across or down; ring: pairs as long as the band says; all: every product"
 
     softness: float = 0.0
     "0: hard edges, every pixel at the budget; up to 1: waves as smooth as sines, less visible and weaker"
@@ -66,8 +68,8 @@ class Params:
             raise ValueError(f"low and high are 1 to 64 cycles and low is below high, not {self.low} and {self.high}")
         if self.colour not in _SIGNS:
             raise ValueError(f"colour is grey, opponent or any, not {self.colour!r}")
-        if self.directions not in ("axes", "all"):
-            raise ValueError(f"directions is axes or all, not {self.directions!r}")
+        if self.directions not in ("axes", "ring", "all"):
+            raise ValueError(f"directions is axes, ring or all, not {self.directions!r}")
         if not 1 <= self.waves <= 4:
             raise ValueError(f"waves is 1 to 4, not {self.waves}")
         if not 0 <= self.octaves <= 3:
@@ -117,13 +119,15 @@ def painted(waves: Tensor, colours: Tensor, params: Params, eps: float) -> Tenso
 class _Grid:
     """Frequencies to find codes on, `spacing` apart from `low` to the end of the band; or the waves along the axes alone.
 
-    crops: whether the codes have to stay apart when they are cropped.
+    crops: whether the codes have to stay apart when they are cropped. ring: the frequencies whose length, across and down
+    together, is in the band.
     """
 
     low: float
     spacing: float
     crops: bool
     on_axes: bool = False
+    ring: bool = False
 
 
 def _grids(params: Params) -> list[_Grid]:
@@ -131,11 +135,14 @@ def _grids(params: Params) -> list[_Grid]:
 
     A wave along one axis has all its power at one frequency, where a product has it at two, and JPEG's coarse steps leave more
     of it. A crop makes one wave along an axis of another: with `crops` there is one an axis and colour, then what else crops
-    leave apart, and when that is full what they do not.
+    leave apart, and when that is full what they do not. A ring has what is neither so coarse that pictures hide it nor so
+    fine that JPEG takes it, in all directions.
     """
     spacings = [params.reach / 2**n for n in range(8)]
     cropped = [True, False] if params.crops else [False]
     everywhere = [_Grid(params.low, space, crops) for crops in cropped for space in spacings if space >= _CLOSEST]
+    if params.directions == "ring":
+        return [*(_Grid(space, space, crops, ring=True) for crops in cropped for space in _ON_RING), *everywhere]
     if params.crops:
         on_axes = [_Grid(params.high, params.reach, True, True)]
     else:
@@ -170,6 +177,8 @@ def _candidates(params: Params, rng: np.random.Generator, grid: _Grid) -> Codes:
     steps = [0.0, *np.arange(grid.low, params.high + 1e-9, grid.spacing)]
     # a texture fine in both directions is what JPEG at quality 10 throws away
     found = [(x, y) for x in steps for y in steps if 0 < x + y <= 1.5 * params.high]
+    if grid.ring:
+        found = [(x, y) for x, y in found if params.low <= math.hypot(x, y) <= params.high]
     pairs = np.array([(x, y) for x, y in found if not grid.on_axes or x * y == 0])
     if len(pairs) < params.waves:
         return np.zeros((0, 2 * params.waves + 3))

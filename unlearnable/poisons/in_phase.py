@@ -1,0 +1,107 @@
+"""Class-wise waves in each picture's own phase: what a picture holds at its class's frequency is made stronger.
+
+Like `grating`, every class owns a pair of low spatial frequencies, and each image gets a wave of them at the whole budget, cut
+to its edges. Its phase is not drawn: it is that of the picture's own component at the frequency, so that the two add up in
+every image, where a wave of random phase cancels as often. The texture stands out more from the pictures at the same
+budget, and what JPEG's coarse steps, few bits or a smaller size leave of it is more. A pair of two frequencies stands for
+the waves (x, y) and (x, -y), each in its own phase. Our own design, after the rule of Sandoval-Segura et al. 2022, arXiv
+2204.08615, that what is learned faster protects better; figures are in benchmarks/results, tries in benchmarks/strength/LOG.md.
+
+images: (N, 3, S, S) uint8; labels: (N,) int64; returns (N, 3, S, S) float, -eps or +eps, or in between where the waves are
+soft. An image with nothing at a frequency (a single colour) gets a phase drawn by the key and its id; nothing else is random
+after the codes of the classes.
+
+The phase is measured in luma, through the signs of the class's colours. The band is for images of about 32 pixels, where
+pictures hide what is coarser and JPEG at quality 10 takes what is finer; that counts in pixels, so photos want a higher one,
+and `crops` where trainers crop at random (low 7, high 14 and directions "axes" at 64 pixels). Images too small for their
+frequencies get lower ones. What a network learns from clean colours in its first steps it learns here too. Secrecy is not
+what it rests on: who has the labels can read a class's frequencies off a release's spectra, more clearly than those of
+`grating`, and undo part of it; pictures of a class agree a little in their phases, so that a class's mean perturbation is not
+zero (up to 1.4 of 7.9 levels on CIFAR-10). Adversarial training undoes it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from unlearnable.poisons import _bands
+from unlearnable.types import Batch, Context, State
+
+PAPER = "our own, after Sandoval-Segura et al. 2022, arXiv 2204.08615"
+COST = "none"
+LEVEL = "sample"
+NEEDS_LABELS = True
+TRAINS = False
+PRESETS: dict[str, dict[str, object]] = {"in_phase": {}}
+
+_LUMA = (0.299, 0.587, 0.114)
+_FAINT = 1e-2  # grey levels: a component below it has no phase to go by
+
+
+@dataclass(frozen=True)
+class Params(_bands.Params):
+    """Those of every texture with a band, on a ring of frequencies that pictures do not hide and JPEG does not take."""
+
+    low: float = 5.5
+    high: float = 8.5
+    directions: Literal["axes", "ring", "all"] = "ring"
+
+
+def fit(data: Batch | None, params: Params, context: Context) -> State:
+    """Gives every class its texture: {"textures": {class: cycles across and down, signs of red, green, blue}}."""
+    del data
+    return extend({"textures": {}}, params, context)
+
+
+def extend(state: State, params: Params, context: Context) -> State:
+    """The same state with textures for classes that have none, as far as can be from all that are taken."""
+    return {"textures": _bands.extend(state["textures"], params, context, "in_phase")}
+
+
+def delta(batch: Batch, state: State, params: Params, context: Context) -> Tensor:
+    """The texture of every image's class, in the image's phases."""
+    pairs, colours = _bands.of(batch, state["textures"], context)
+    pairs = torch.cat([pairs / 2**octave for octave in range(params.octaves + 1)], 1)
+    pairs = pairs * min(1.0, context.size / (2 * params.high))  # no finer than the pixels of a very small image
+    rngs = context.key.rngs("in_phase", "image", names=batch.ids)
+    drawn = torch.from_numpy(np.stack([rng.random((pairs.shape[1], 2)) for rng in rngs]))
+    seen = torch.einsum("nc,c,nchw->nhw", colours, torch.tensor(_LUMA).double(), batch.images.cpu().double())
+    seen = seen - seen.mean((1, 2), keepdim=True)
+    waves = torch.zeros_like(seen)
+    for pair, spare in zip(pairs.unbind(1), drawn.unbind(1), strict=True):
+        waves += in_phase(seen, pair, spare)
+    return _bands.painted(waves, colours, params, context.eps).to(batch.images.device)
+
+
+def in_phase(seen: Tensor, pair: Tensor, spare: Tensor) -> Tensor:
+    """(N, S, S) pictures, (N, 2) cycles, (N, 2) turns where there is no phase -> (N, S, S) waves from -1 to 1.
+
+    The mean of the waves (x, y) and (x, -y), each in its phase: a product of one wave across and one down.
+    """
+    across, down = (_turning(pair[:, axis], seen.shape[-1]) for axis in (0, 1))
+    first, second = (
+        _aligned(seen, mirrored[:, :, None] * across[:, None, :], spare[:, number])
+        for number, mirrored in enumerate((down, down.conj()))
+    )
+    straight = (pair == 0).any(1)[:, None, None]  # the two are one
+    return torch.where(straight, first, (first + second) / 2)
+
+
+def _aligned(seen: Tensor, wave: Tensor, spare: Tensor) -> Tensor:
+    """(N, S, S) pictures and complex waves -> the waves' real parts in the phase in which the pictures have them."""
+    held = (seen * wave.conj()).mean((1, 2))
+    there = held.abs()
+    drawn = torch.polar(torch.ones_like(spare), 2 * torch.pi * spare)
+    phase = torch.where(there < _FAINT, drawn, held / there.clamp(min=_FAINT))
+    return (phase[:, None, None] * wave).real
+
+
+def _turning(frequency: Tensor, size: int) -> Tensor:
+    """(N,) cycles -> (N, size) of exp(2 pi i f x), x in the middles of the pixels; frequency 0 is 1 everywhere."""
+    turns = frequency[:, None] * (torch.arange(size) + 0.5) / size
+    return torch.polar(torch.ones_like(turns), 2 * torch.pi * turns)
