@@ -167,14 +167,15 @@ _WHY = """## Why rows differ (2026-11-22, of the miniature)
 - **LF**: the paper does not say how waves are scaled to the budget. Saturated (`sign`), all seven rows leave the
   published share within 15 points; as waves (`-shape`) LF4 and LF8 leave all of it. So the presets saturate now.
 - **R4, R16, R64, R128** hold less here for two reasons, both of the protocol. Between the 390th steps of the paper's
-  epochs nobody looks; here one looks after 78, and sees a network that has learned pictures and not yet the blocks: R128
-  peaks after 312 steps, R16 and R64 after 78 to 312. Looked at as seldom (in brackets) R64 is nearer by two thirds. And 12
-  epochs leave clean victims at 68 %: in 60 (`miniature-long`, below), where they reach 78, R128 has 39 % when the paper
-  would first look, 43 % of what the clean one has (published 40), and ends at chance (9; published 12). R4 and R16
-  keep 27 to 31 % however long the tiny network is trained (published ends 11 and 20), so some of what it has learned of
-  the pictures stays. Not the network: `small` keeps 34 and 37. Not the number of pictures alone: R16 on 40,000 of them in
-  12 epochs peaks at 31 and ends at 26 (made by hand). Not understood beyond that. The same seldom look finds less of LF7, LF8, P250 and the M rows than published:
-  those attacks are stronger on a weak network.
+  epochs nobody looks; here one looks after 78, and sees a network that has learned pictures and not yet the blocks:
+  R128 peaks after 312 steps, R16 and R64 after 78 to 312. Looked at as seldom (in brackets) R64 is nearer by two
+  thirds. And 12 epochs leave clean victims at 68 %: in 60 (`miniature-long`, below), where they reach 78, R128 has 39
+  % when the paper would first look, 43 % of what the clean one has (published 40), and ends at chance (9; published
+  12). R4 and R16 keep 27 to 31 % however long the tiny network is trained (published ends 11 and 20), so some of what
+  it has learned of the pictures stays. Not the network: `small` keeps 34 and 37. Not the number of pictures alone:
+  R16 on 40,000 of them in 12 epochs peaks at 31 and ends at 26 (made by hand). Not understood beyond that. The same
+  seldom look finds less of LF7, LF8, P250 and the M rows than published: those attacks are stronger on a weak
+  network.
 - **RN**: the loss on it never falls below 0.5 in 12 epochs: noise of single pixels takes more steps to find.
 - **R1**: the classes that share one of the eight shifts are what is learned, so the draw decides; seeds differ in
   their draws.
