@@ -9,7 +9,8 @@ the waves (x, y) and (x, -y), each in its own phase. Our own design, after the r
 
 images: (N, 3, S, S) uint8; labels: (N,) int64; returns (N, 3, S, S) float, -eps or +eps, or in between where the waves are
 soft. An image with nothing at a frequency (a single colour) gets a phase drawn by the key and its id; nothing else is random
-after the codes of the classes.
+after the codes of the classes. Phases are sums of floats: on another kind of processor, a pixel where the wave is next to
+nothing may fall to its other side.
 
 The phase is measured in luma, through the signs of the class's colours. The band is for images of about 32 pixels, where
 pictures hide what is coarser and JPEG at quality 10 takes what is finer; that counts in pixels, so photos want a higher one,
