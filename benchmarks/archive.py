@@ -5,10 +5,11 @@
     python benchmarks/archive.py pictures [--megapixels 12 100 200]
 
 `speed`: the still JPEG files of ../shared/data/photos and photos of ../shared/data/flowers, as they are and as PNG, with
-the closed-form poison r16; `photos` are those of a megapixel and more, `thumbnails` the others. The bare loop decodes and
-encodes with the same settings, and for JPEG decodes again, because the realised change is measured on shipped bytes; both
-read and write files, on as many cores as there are processes. Ours is all that happens to a file between the source and the
-done-mark. They take turns; ratios are of one round.
+the closed-form poison r16; `photos` are those of a megapixel and more, `thumbnails` the others. JPEG files are there
+several times under other names: as they are they would be a shard or two, too few to share among processes. The bare loop
+decodes and encodes with the same settings, and for JPEG decodes again, because the realised change is measured on shipped
+bytes; both read and write files, on as many cores as there are processes. Ours is all that happens to a file between the
+source and the done-mark. They take turns; ratios are of one round.
 `memory`: peak of whole `protect` runs over many small files. `pictures`: peak for one large picture, beside 3 bytes a pixel.
 All write benchmarks/results/archive.json. The machine should be idle; its load while this ran is told.
 """
@@ -46,6 +47,7 @@ SHARED = ROOT.parent / "shared" / "data"
 OUT = RESULTS / "archive.json"
 CORES = (1, 2)
 PARTS = ("photos", "thumbnails")
+COPIES = {"photos": 12, "thumbnails": 6}  # of JPEG files
 
 
 def speed(folder: Path, rounds: int, flowers: int) -> dict[str, Any]:
@@ -208,11 +210,13 @@ def photos(folder: Path, kind: str, flowers: int) -> Path:
         if picture.container != "JPEG" or picture.inks is not None or image.mode not in ("RGB", "L"):
             continue
         part = PARTS[image.width * image.height < 1_000_000]
-        path = folder / part / f"class{number % 2}" / f"{name}.{'png' if kind == 'png' else 'jpg'}"
-        path.parent.mkdir(parents=True, exist_ok=True)
         if kind == "png":
-            image.save(path, "PNG", compress_type=zlib.Z_RLE, exif=image.getexif())
-        else:
+            out = io.BytesIO()
+            image.save(out, "PNG", compress_type=zlib.Z_RLE, exif=image.getexif())
+            data = out.getvalue()
+        for copy in range(1 if kind == "png" else COPIES[part]):
+            path = folder / part / f"class{number % 2}" / f"{name}-{copy}.{'png' if kind == 'png' else 'jpg'}"
+            path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
     return folder
 

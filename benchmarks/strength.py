@@ -42,7 +42,18 @@ PROTOCOLS = {
 }
 POISONS = ("clean", "grating", "in_phase", "spectral", "R4", "R16", "P250", "AR", "LSP", "texture", "texture_block")
 # the goals of the issue: at most 35 % (miniature) or 45 % (paper) under any of the first, 50 % under the second
-CHEAP = (NONE, "grayscale", "jpeg10", "shift_jpeg10", "bit_depth2", "blur1", "median3", "resize50", "notch")
+CHEAP = (
+    NONE,
+    "grayscale",
+    "jpeg10",
+    "shift_jpeg10",
+    "bit_depth2",
+    "blur1",
+    "median3",
+    "resize50",
+    "notch",
+    "notch_ring",
+)
 ADAPTIVE = ("demodulate", "equalise")
 FIRST = (*CHEAP, *ADAPTIVE, "adversarial8")
 REST = (

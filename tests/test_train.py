@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from made_pictures import picture
+from poison_kit import little_memory
 
 from unlearnable import nets
 from unlearnable.errors import TrainingError
@@ -30,6 +31,13 @@ def test_a_small_network_learns_and_its_peak_is_its_best_epoch() -> None:
 def test_the_same_seed_trains_the_same_network() -> None:
     runs = [train(nets.create("small", 3, 16, seed=5), *data(), RECIPE, seed=5, test=data(20, 99)) for _ in range(2)]
     assert runs[0].train_loss == runs[1].train_loss and runs[0].accuracy == runs[1].accuracy
+
+
+def test_where_memory_runs_out_fewer_images_are_read_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    net, (images, _) = nets.create("small", 3, 16, seed=0).eval(), data(7)
+    whole = predict(net, images)
+    little_memory(monkeypatch, room=4)
+    torch.testing.assert_close(predict(net, images), whole, atol=0.02, rtol=0.02)
 
 
 def test_normalisation_is_inside_the_network() -> None:

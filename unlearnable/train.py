@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from unlearnable import spill
 from unlearnable.augment import AUGMENTATIONS, Augment
-from unlearnable.device import autocast, stopped
+from unlearnable.device import autocast, in_parts, stopped
 from unlearnable.distributed import ALONE, World
 from unlearnable.errors import TrainingError
 from unlearnable.nets import Network
@@ -186,14 +186,16 @@ def _batches(
 
 @torch.no_grad()
 def predict(net: nn.Module, images: Tensor, batch: int = 500) -> Tensor:
-    """(N, K) float logits of uint8 images, in eval mode, where the network is and the images are; its mode is put back."""
+    """(N, K) float logits of uint8 images, in eval mode, where the network is and the images are; its mode is put back.
+
+    batch: how many are read at once; half as many from where memory runs out.
+    """
     was_training, device = net.training, next(net.parameters(), images).device
     net.eval()
     with autocast(device):
-        parts = (part.to(device).float() / 255 for part in torch.split(images, batch))
-        out = torch.cat([net(part).float() for part in parts])
+        parts = in_parts(lambda part: net(images[part].to(device).float() / 255).float(), len(images), batch)
     net.train(was_training)
-    return out.to(images.device)
+    return torch.cat(parts).to(images.device)
 
 
 def accuracy(net: nn.Module, images: Tensor, labels: Tensor) -> float:

@@ -130,7 +130,7 @@ def test_an_attacker_before_is_where_the_noise_begins() -> None:
     assert torch.equal(found, slow) and not torch.equal(top, start)
 
 
-QUICK: dict[str, Any] = {"net": "linear", "batch": 20, "iterations": 30, "steps": 4, "step": 0.5, "samples": 2}
+QUICK: dict[str, Any] = {"net": "linear", "batch": 20, "iterations": 60, "steps": 4, "step": 0.5, "samples": 2}
 QUICK |= {"attack_steps": 3, "attack_step": 0.6}
 
 
@@ -168,7 +168,7 @@ def test_the_game_makes_the_loss_under_attack_small() -> None:
     (net,) = _surrogates.unpack(state, context())
     assert under_attack(net, clean + noise, data.labels) < 0.9 < 1.1 < under_attack(net, clean, data.labels)
     assert (noise < -4 / 255).float().mean() > 0.05 and noise.abs().max() <= EPS + 1e-6
-    assert "iteration 30 of 30" in lines[-2] and "final network" in lines[-1]
+    assert "iteration 60 of 60" in lines[-2] and "final network" in lines[-1]
 
 
 def test_the_network_learns_from_attacked_images_only_where_it_is_to_be_robust(monkeypatch: pytest.MonkeyPatch) -> None:

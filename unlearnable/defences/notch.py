@@ -1,8 +1,8 @@
 """Cuts the band where textures may lie out of every image, of training and test alike.
 
-A scraper who knows `grating` knows which frequencies it chooses from, and needs no key: all of them go, in all images. What
-stays are the lowest frequencies, those above the band and the ends of it that no class uses; a clean trainer loses some
-accuracy. The harmonics of hard edges lie above the band and stay too.
+A scraper who knows `grating` knows which frequencies it chooses from, and needs no key: all of them go, in all images;
+`notch_ring` is for one who knows `in_phase`. What stays are the lowest frequencies, those above the band and the ends of it
+that no class uses; a clean trainer loses some accuracy. The harmonics of hard edges lie above the band and stay too.
 """
 
 from __future__ import annotations
@@ -18,7 +18,11 @@ from unlearnable.train import History
 
 COST = 1.0
 WORDS = "cutting {low:g} to {high:g} cycles out of all images"
-PRESETS: dict[str, dict[str, float]] = {"notch": {"low": 4.0, "high": 8.0}, "notch16": {"low": 8.0, "high": 16.0}}
+PRESETS: dict[str, dict[str, float]] = {
+    "notch": {"low": 4.0, "high": 8.0},
+    "notch16": {"low": 8.0, "high": 16.0},
+    "notch_ring": {"low": 3.0, "high": 8.0},
+}
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,9 @@ zero (up to 1.4 of 7.9 levels on CIFAR-10). Adversarial training undoes it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -40,7 +42,7 @@ NEEDS_LABELS = True
 TRAINS = False
 PRESETS: dict[str, dict[str, object]] = {"in_phase": {}}
 
-_LUMA = (0.299, 0.587, 0.114)
+_LUMA = (299, 587, 114)  # in whole numbers, so that sums are exact
 _FAINT = 1e-2  # grey levels: a component below it has no phase to go by
 
 
@@ -69,40 +71,46 @@ def delta(batch: Batch, state: State, params: Params, context: Context) -> Tenso
     pairs, colours = _bands.of(batch, state["textures"], context)
     pairs = torch.cat([pairs / 2**octave for octave in range(params.octaves + 1)], 1)
     pairs = pairs * min(1.0, context.size / (2 * params.high))  # no finer than the pixels of a very small image
-    rngs = context.key.rngs("in_phase", "image", names=batch.ids)
-    drawn = torch.from_numpy(np.stack([rng.random((pairs.shape[1], 2)) for rng in rngs]))
-    seen = torch.einsum("nc,c,nchw->nhw", colours, torch.tensor(_LUMA).double(), batch.images.cpu().double())
+    weights = (colours * torch.tensor(_LUMA)).to(torch.int32)
+    seen = (batch.images.cpu().to(torch.int32) * weights[:, :, None, None]).sum(1).double() / sum(_LUMA)
     seen = seen - seen.mean((1, 2), keepdim=True)
     waves = torch.zeros_like(seen)
-    for pair, spare in zip(pairs.unbind(1), drawn.unbind(1), strict=True):
-        waves += in_phase(seen, pair, spare)
+    for number, pair in enumerate(pairs.unbind(1)):
+        waves += in_phase(seen, pair, partial(_drawn, batch, context, number))
     return _bands.painted(waves, colours, params, context.eps).to(batch.images.device)
 
 
-def in_phase(seen: Tensor, pair: Tensor, spare: Tensor) -> Tensor:
-    """(N, S, S) pictures, (N, 2) cycles, (N, 2) turns where there is no phase -> (N, S, S) waves from -1 to 1.
+def _drawn(batch: Batch, context: Context, number: int, rows: list[int]) -> Tensor:
+    """(R, 2) turns for wave `number` of these images, by the key and their ids."""
+    rngs = context.key.rngs("in_phase", "image", names=[batch.ids[row] for row in rows])
+    return torch.from_numpy(np.stack([rng.random((number + 1, 2))[number] for rng in rngs]))
 
-    The mean of the waves (x, y) and (x, -y), each in its phase: a product of one wave across and one down.
+
+def in_phase(seen: Tensor, pair: Tensor, spare: Callable[[list[int]], Tensor]) -> Tensor:
+    """(N, S, S) pictures and (N, 2) cycles -> (N, S, S) waves from -1 to 1.
+
+    The mean of the waves (x, y) and (x, -y), each in its phase p and q: cos(x + y + p) and cos(x - y + q) are together
+    2 cos(x + (p + q) / 2) cos(y + (p - q) / 2), one wave across and one down. spare: (R, 2) turns for the images that hold
+    too little to have a phase.
     """
-    across, down = (_turning(pair[:, axis], seen.shape[-1]) for axis in (0, 1))
-    first, second = (
-        _aligned(seen, mirrored[:, :, None] * across[:, None, :], spare[:, number])
-        for number, mirrored in enumerate((down, down.conj()))
-    )
-    straight = (pair == 0).any(1)[:, None, None]  # the two are one
-    return torch.where(straight, first, (first + second) / 2)
+    across, down = (_turns(pair[:, axis], seen.shape[-1]) for axis in (0, 1))
+    columns = torch.einsum("nyx,nxc->cny", seen, torch.stack([across.cos(), -across.sin()], 2) / seen.shape[-1])
+    # what a picture holds of both waves, from its products with the cosines and sines down
+    (cc, cs), (sc, ss) = ([(part * wave).mean(1) for wave in (down.cos(), down.sin())] for part in columns)
+    held = torch.stack([torch.complex(cc + ss, sc - cs), torch.complex(cc - ss, sc + cs)], 1)
+    phases = held.angle()
+    faint = held.abs() < _FAINT
+    if faint.any():
+        rows = faint.any(1).nonzero()[:, 0].tolist()
+        phases[rows] = torch.where(faint[rows], 2 * torch.pi * spare(rows), phases[rows])
+    first, second = phases.unbind(1)
+    # a wave straight across or down is one and not two
+    second = torch.where(pair[:, 1] == 0, first, torch.where(pair[:, 0] == 0, -first, second))
+    wide = torch.cos(across + ((first + second) / 2)[:, None])
+    high = torch.cos(down + ((first - second) / 2)[:, None])
+    return high[:, :, None] * wide[:, None, :]
 
 
-def _aligned(seen: Tensor, wave: Tensor, spare: Tensor) -> Tensor:
-    """(N, S, S) pictures and complex waves -> the waves' real parts in the phase in which the pictures have them."""
-    held = (seen * wave.conj()).mean((1, 2))
-    there = held.abs()
-    drawn = torch.polar(torch.ones_like(spare), 2 * torch.pi * spare)
-    phase = torch.where(there < _FAINT, drawn, held / there.clamp(min=_FAINT))
-    return (phase[:, None, None] * wave).real
-
-
-def _turning(frequency: Tensor, size: int) -> Tensor:
-    """(N,) cycles -> (N, size) of exp(2 pi i f x), x in the middles of the pixels; frequency 0 is 1 everywhere."""
-    turns = frequency[:, None] * (torch.arange(size) + 0.5) / size
-    return torch.polar(torch.ones_like(turns), 2 * torch.pi * turns)
+def _turns(frequency: Tensor, size: int) -> Tensor:
+    """(N,) cycles -> (N, size) radians in the middles of the pixels."""
+    return 2 * torch.pi * frequency[:, None] * (torch.arange(size) + 0.5) / size

@@ -30,7 +30,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -40,6 +39,7 @@ from unlearnable.distributed import World
 from unlearnable.errors import TrainingError
 from unlearnable.nets import Network
 from unlearnable.poisons import _noise, _pgd, _surrogates
+from unlearnable.poisons._draws import Draws
 from unlearnable.types import Batch, Context, State
 
 PAPER = "Fu et al. 2022, arXiv 2203.14533; rem_cheap: Qin et al. 2023, arXiv 2308.03258"
@@ -54,7 +54,7 @@ PRESETS: dict[str, dict[str, object]] = {
 
 _LINES = 50  # of progress
 
-Draw = Callable[..., Tensor]  # (*shape) -> (N, *shape) uniform in [0, 1), for the images at hand
+Draw = Callable[..., Tensor]  # (*shape) -> (N, *shape) uniform in [0, 1), for the images at hand and where they are
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ class Game:
             return seen
         side = seen.shape[-1]
         farthest, reach = side // 8, _pgd.SHIFT * side
-        drawn = self.draw(3).to(seen.device)
+        drawn = self.draw(3)
         pixels = (drawn[:, :2] * (2 * farthest + 1)).floor() - farthest
         draws = torch.cat([(pixels / reach + 1) / 2, drawn[:, 2:]], 1)
         with torch.autocast(seen.device.type, enabled=False):  # bfloat16 would round the pixels
@@ -157,7 +157,7 @@ class Game:
         return view + ascent.run([net], view * 255, labels, self.uniform(view, radius), radius, None)
 
     def uniform(self, images: Tensor, radius: float) -> Tensor:
-        return (self.draw(*images.shape[1:]).to(images.device) * 2 - 1) * radius
+        return (self.draw(*images.shape[1:]) * 2 - 1) * radius
 
 
 def fit(data: Batch | None, params: Params, context: Context) -> State:
@@ -222,12 +222,10 @@ def _shown(
 ) -> tuple[Tensor, Tensor]:
     """What the network is to learn from: images in [0, 1] with noise made on it as it is, frozen; their labels."""
     images, labels = _noise.take(data, chosen, context)
+    seeds = torch.randint(2**63 - 1, (len(chosen),), generator=generator).to(context.device)
 
     def one(part: slice) -> Tensor:
-        def draw(*shape: int) -> Tensor:
-            return torch.rand((part.stop - part.start, *shape), generator=generator)
-
-        game = Game(params, context.eps, draw)
+        game = Game(params, context.eps, Draws(seeds[part]))
         view = game.view(images[part].float() / 255 + game.noise(net, images[part], labels[part]))
         return game.attacked(net, view, labels[part]) if params.robust else view
 
@@ -250,13 +248,9 @@ def _craft(data: Batch, rows: Tensor, wanted: Tensor, net: Network, params: Para
     def one(part: slice) -> Tensor:
         chosen = rows[part]
         ids = [data.ids[row] for row in chosen.tolist()]
-        rngs = [context.key.rng("robust_error_min", name) for name in ids]
-
-        def draw(*shape: int) -> Tensor:
-            return torch.from_numpy(np.stack([rng.random(shape, np.float32) for rng in rngs]))
-
+        seeds = torch.tensor([context.key.seed("robust_error_min", name) for name in ids], device=context.device)
         images, labels = data.images[chosen].to(context.device), wanted[chosen].to(context.device)
-        noise = Game(params, context.eps, draw).noise(net, images, labels)
+        noise = Game(params, context.eps, Draws(seeds)).noise(net, images, labels)
         return _pgd.require_finite(noise, ids, "robust_error_min").cpu()
 
     return torch.cat(in_parts(one, len(rows), params.batch, context.tell))
