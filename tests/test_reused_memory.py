@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import math
 from collections.abc import Callable
@@ -17,8 +18,8 @@ from torch import Tensor
 
 from release import build
 from release.build import Made, Settings
-from unlearnable import _resample, _views, budget, imageio
-from unlearnable.errors import ImageError
+from unlearnable import _encoding, _resample, _views, budget, imageio
+from unlearnable.errors import ImageError, UnlearnableError
 from unlearnable.imageio import Picture
 
 KINDS = [  # container, mode
@@ -98,6 +99,47 @@ def test_photos_made_side_by_side_are_those_made_alone(monkeypatch: pytest.Monke
     monkeypatch.setattr(_resample, "_KEPT", 60_000)  # threads put in and throw out all the time
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(made, jobs() * 2)) == wanted * 2
+
+
+def views(picture: Picture) -> list[NDArray[np.uint8]]:
+    return [view(picture.pixels, size) for view in (imageio.square, imageio.trainer_view) for size in (16, 31)]
+
+
+def test_large_pictures_lie_in_files_and_come_out_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    noise, coded = np.random.default_rng(0).integers(0, 256, (90, 70, 3)).astype(np.uint8), io.BytesIO()
+    Image.fromarray(noise).save(coded, "JPEG", exif=turned)
+
+    def all_jobs() -> list[tuple[Picture, Tensor]]:
+        return [*jobs(), (imageio.decode(coded.getvalue(), "turned"), torch.full((3, 32, 32), 8 / 255))]
+
+    wanted = [alone(job) for job in all_jobs()]
+    seen = [views(picture) for picture, _ in all_jobs()]
+    for module in (_views, _encoding, budget):
+        monkeypatch.setattr(module, "IN_MEMORY", 0)
+        monkeypatch.setattr(module, "REUSED", 0, raising=False)
+    monkeypatch.setattr(_views, "_ROWS", 7)
+    monkeypatch.setattr(budget, "_SAMPLES", 2000)
+    large = all_jobs()
+    still = [picture for picture, _ in large if picture.inks is None and picture.deep is None and not picture.more]
+    assert len(still) > 20 and all(isinstance(picture.pixels, np.memmap) for picture in still)
+    assert [made(job) for job in large] == wanted
+    for (picture, _), before in zip(large, seen, strict=True):
+        for found, view in zip(views(picture), before, strict=True):
+            np.testing.assert_array_equal(found, view)
+
+
+def test_a_disk_that_is_full_is_told_before_a_large_picture_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int, start: int, size: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    coded = io.BytesIO()
+    Image.fromarray(np.zeros((90, 70, 3), np.uint8)).save(coded, "PNG")
+    monkeypatch.setattr(_views, "IN_MEMORY", 0)
+    monkeypatch.setattr(_views.os, "posix_fallocate", full)
+    with pytest.raises(UnlearnableError, match="full"):
+        imageio.decode(coded.getvalue(), "large.png")
 
 
 def test_a_damaged_photo_leaves_nothing_to_the_next() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import mmap
+import os
 import tempfile
 import threading
 from collections.abc import Iterable
@@ -18,7 +19,7 @@ from unlearnable.errors import disk_error
 from unlearnable.types import Pixels
 
 IN_MEMORY = 120_000_000  # bytes of one picture's pixels; of larger ones only a few rows at a time
-REUSED = 16_000_000  # bytes of pixels, up to which memory that is needed for a moment is kept for the next
+REUSED = 64_000_000  # bytes of pixels, up to which memory that is needed for a moment is kept for the next
 MODES = ("L", "LA", "RGB", "RGBA")  # by channels
 _ROWS = 64
 _STRIP = 8  # sides further apart than this make a strip
@@ -74,22 +75,41 @@ def _address(array: NDArray[Any]) -> int:
 
 
 def decoded(image: ImageFile.ImageFile, brief: bool = False) -> Pixels:
-    """Loads an image; its numbers, read-only. `in_file` where they are many: the image would be twice in memory.
+    """Loads an image; its numbers, read-only. In a file where they are many: beside the bytes it is read from, the image
+    would fill the memory.
 
     brief: where they are few, they stay until this thread decodes another so.
 
     JPEG and PNG are decoded right to where numpy can see them, RGB with padding: that saves a copy, and of photos of more
     than some megapixels half the time of decoding, because numpy asks for huge pages.
     """
-    lanes = _LANES.get(image.mode)
-    if image.format not in ("JPEG", "MPO", "PNG") or not lanes or _many(image) or image.has_transparency_data:
+    direct = image.format in ("JPEG", "MPO", "PNG") and not image.has_transparency_data
+    lanes, many = _LANES.get(image.mode) if direct else None, _many(image)
+    if many:
+        vars(_threads).clear()  # all the room is needed
+    if not lanes or (many and not hasattr(os, "posix_fallocate")):
         image.load()
         return held(image)
     shape = (image.height, image.width * lanes)
-    memory = scratch("brief", shape, np.uint8) if brief and math.prod(shape) <= REUSED else np.zeros(shape, np.uint8)
+    memory: Pixels
+    if many:
+        memory = _on_disk(shape)
+        read = image.load_read  # type: ignore[attr-defined]  # what Pillow's loop asks for the next bytes
+
+        def read_on(size: int) -> bytes:
+            let_go(memory)
+            return bytes(read(size))
+
+        image.load_read = read_on  # type: ignore[attr-defined]
+    elif brief and math.prod(shape) <= REUSED:
+        memory = scratch("brief", shape, np.uint8)
+    else:
+        memory = np.zeros(shape, np.uint8)
     image.im = _laid(memory, image.mode, image.size).im
     image.load()
+    vars(image).pop("load_read", None)  # it holds the image that holds it
     memory.flags.writeable = False
+    let_go(memory)
     return memory.reshape(*image.size[::-1], lanes)[:, :, : len(image.mode)]
 
 
@@ -144,6 +164,16 @@ def in_file(height: int, strips: Iterable[Pixels]) -> Pixels:
                 file.write(np.ascontiguousarray(strip).data)
             file.flush()
             return np.memmap(file, np.uint8, "r", shape=(height, *strip.shape[1:]))
+    except OSError as why:
+        raise disk_error(why, Path(tempfile.gettempdir())) from why
+
+
+def _on_disk(shape: tuple[int, int]) -> Pixels:
+    """Memory to be written to, in a file without a name; its room on the disk is there before it is needed."""
+    try:
+        with tempfile.TemporaryFile() as file:
+            os.posix_fallocate(file.fileno(), 0, math.prod(shape))  # a full disk would kill who writes to it later
+            return np.memmap(file, np.uint8, "r+", shape=shape)
     except OSError as why:
         raise disk_error(why, Path(tempfile.gettempdir())) from why
 
