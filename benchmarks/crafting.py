@@ -191,7 +191,7 @@ NEEDS = {
     "texture": [KEYED, WAVE],
     "grating": [KEYED, WAVE],
     "grating_blue": [KEYED, KEYED, KEYED, WAVE, WAVE],  # whether it is blue, and the phases of both waves
-    "in_phase": [KEYED, *[WAVE] * 4],  # two that are measured, two that are painted
+    "in_phase": [WAVE, WAVE],  # one that is measured, one that is painted
     "mix": [KEYED, KEYED, WAVE, WAVE],
 }
 

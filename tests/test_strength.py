@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -62,6 +63,19 @@ def test_a_cell_is_made_once_and_comes_out_in_the_table(tmp_path: Path, capsys: 
     assert "## miniature, linear" in text and "| | none | notch | worst cheap" in text and "At most 2 seed(s)" in text
     mean = 50 * sum(line["peak"] for line in found if (line["poison"], line["against"]) == ("clean", "none"))
     assert next(line for line in text.splitlines() if line.startswith("| clean")).startswith(f"| clean | {mean:.1f} /")
+
+
+def test_cells_that_another_table_made_are_taken_where_nothing_was_cut(tmp_path: Path) -> None:
+    cell = {"protocol": "miniature", "victim": "tiny", "poison": "R16", "peak": 0.3}
+    theirs = [
+        cell | {"against": "none"},
+        cell | {"against": "jpeg10", "changed": {}},
+        cell | {"against": "ueraser", "changed": {"draws": 1}},
+    ]
+    (tmp_path / "defences.jsonl").write_text("".join(json.dumps(line) + "\n" for line in theirs))
+    own = cell | {"against": "none", "seed": 0, "peak": 0.2}
+    found = strength.with_defences([own], tmp_path / "defences.jsonl")
+    assert found == [own, {"seed": 0} | theirs[1]]
 
 
 def test_the_worst_of_the_cheap_scrapers_is_named_and_missing_ones_counted() -> None:

@@ -42,7 +42,7 @@ NEEDS_LABELS = True
 TRAINS = False
 PRESETS: dict[str, dict[str, object]] = {"in_phase": {}}
 
-_LUMA = (299, 587, 114)  # in whole numbers, so that sums are exact
+_LUMA = (299, 587, 114)  # in whole numbers: their sums are exact in float32
 _FAINT = 1e-2  # grey levels: a component below it has no phase to go by
 
 
@@ -71,8 +71,8 @@ def delta(batch: Batch, state: State, params: Params, context: Context) -> Tenso
     pairs, colours = _bands.of(batch, state["textures"], context)
     pairs = torch.cat([pairs / 2**octave for octave in range(params.octaves + 1)], 1)
     pairs = pairs * min(1.0, context.size / (2 * params.high))  # no finer than the pixels of a very small image
-    weights = (colours * torch.tensor(_LUMA)).to(torch.int32)
-    seen = (batch.images.cpu().to(torch.int32) * weights[:, :, None, None]).sum(1).double() / sum(_LUMA)
+    weights = (colours * torch.tensor(_LUMA)).float()
+    seen = torch.einsum("nc,nchw->nhw", weights, batch.images.cpu().float()).double() / sum(_LUMA)
     seen = seen - seen.mean((1, 2), keepdim=True)
     waves = torch.zeros_like(seen)
     for number, pair in enumerate(pairs.unbind(1)):
