@@ -82,7 +82,7 @@ def protected(
 
 
 def shipped(clean: Tensor, delta: Tensor, levels: int) -> Tensor:
-    """`budget.to_levels` and `budget.add` of many images at once: whole grey levels, inside the budget and 0..255."""
+    """`budget.protect` of many images at once: whole grey levels, inside the budget and 0..255."""
     steps = (delta * 255).round().clamp(-levels, levels)
     return (clean.float() + steps).clamp(0, 255).byte()
 

@@ -19,7 +19,7 @@ from PIL import ImageChops
 from unlearnable._resample import Rows, resampled
 from unlearnable._views import IN_MEMORY, REUSED, image_of, lanes, let_go, scratch, together
 from unlearnable.errors import UsageError
-from unlearnable.types import Levels, Pixels
+from unlearnable.types import Pixels
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -55,32 +55,12 @@ def noise_like(rms: float) -> int:
     return min(range(1, MAX_LEVELS + 1), key=lambda k: abs(math.sqrt(k * (k + 1) / 3) - rms))
 
 
-def to_levels(delta: Tensor, clean: Pixels, levels: int) -> Levels:
-    """Rounds a float perturbation to whole grey levels that are legal for this image.
-
-    delta: (3, H, W) float in [0, 1] pixel units, already at the image's size; clean: (H, W, C) uint8.
-    Returns (H, W, 1 or 3) int16 with |step| <= levels and clean + step in 0..255. Non-finite values raise ValueError.
-    A grey image takes the green channel's perturbation, not the mean of three: a mean of independent signs would spend
-    only part of the budget.
-    """
-    import torch  # here, because checking a release needs this module's limits and no torch
-
-    if not delta.isfinite().all():
-        raise ValueError("the perturbation is not finite")
-    channels = colour_channels(clean)
-    chosen = delta.detach()[1:2] if channels == 1 else delta.detach()
-    steps = chosen.mul(255).round_().clamp_(-levels, levels).to(torch.int16).permute(1, 2, 0).cpu().numpy()
-    colour = clean[:, :, :channels].astype(np.int16)
-    moved: Levels = colour + steps
-    np.clip(moved, 0, 255, out=moved)
-    moved -= colour
-    return moved
-
-
 def protect(delta: Tensor, clean: Pixels, levels: int) -> Pixels:
     """The pixels that ship. delta: (3, S, S) float at the working size; clean: (H, W, C) uint8 of any size.
 
-    At the working size itself this is `to_levels` and `add`. Else it is resampled as `_resample` says.
+    At the working size itself steps are rounded, half to even; else they are resampled as `_resample` says. Grey takes the
+    green channel's: a mean of three independent signs would spend only part of the budget. Raises ValueError for what is
+    not finite.
     """
     return together(strips(delta, clean, levels))
 
@@ -122,14 +102,6 @@ def _strips(rows: Rows, clean: Pixels, moved: Moved | None, brief: bool) -> Iter
 def colour_channels(pixels: Pixels) -> int:
     """Channels that hold colour: 1 of grey or grey and alpha, 3 of RGB or RGB and alpha."""
     return 1 if pixels.shape[2] < 3 else 3
-
-
-def add(clean: Pixels, steps: Levels) -> Pixels:
-    """clean + steps, alpha untouched. `steps` come from `to_levels` on the same pixels, so nothing can overflow."""
-    out = clean.copy()
-    channels = steps.shape[2]
-    out[:, :, :channels] = (clean[:, :, :channels].astype(np.int16) + steps).astype(np.uint8)
-    return out
 
 
 class Moved:

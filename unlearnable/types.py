@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from unlearnable.keys import Key
 
 Pixels: TypeAlias = NDArray[np.uint8]  # (H, W, C), upright; C is 1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha
-Levels: TypeAlias = NDArray[np.int16]  # (H, W, C) whole grey levels to add, -255..255; C is 1 or 3
 State: TypeAlias = dict[
     str, Any
 ]  # what a poison's `fit` found: tensors, numbers, strings, nested dicts and lists of them
