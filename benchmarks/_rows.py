@@ -184,5 +184,5 @@ def rows_of(protocol: str) -> list[Row]:
     if protocol == "miniature-small":
         return [row for row in ROWS if row.reduced or row.name in ("clean", "R4", "R16")]
     if protocol == "miniature-long":
-        return [BY_NAME[name] for name in ("clean", "R16", "R128", "R4", "RN", "LF4-shape", "AR-Linf")]
+        return [BY_NAME[name] for name in ("clean", "R16", "R128", "R4", "RN", "AR-Linf", "LSP", "OPS", "HYPO", "SU")]
     return list(ROWS)

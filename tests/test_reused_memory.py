@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import math
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -130,6 +131,21 @@ def test_large_pictures_lie_in_files_and_come_out_the_same(monkeypatch: pytest.M
             np.testing.assert_array_equal(found, view)
 
 
+def test_a_disk_that_cannot_reserve_is_written_to_instead(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(descriptor: int, start: int, size: int) -> None:
+        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+    monkeypatch.setattr(_views, "_ZEROS", 1000)
+    for change in (
+        lambda: monkeypatch.setattr(os, "posix_fallocate", refused),
+        lambda: monkeypatch.delattr(os, "posix_fallocate"),
+    ):
+        change()
+        memory = _views._on_disk((70, 90))
+        assert memory.shape == (70, 90) and not memory.any()
+        memory[-1, -1] = 7  # there is room to the end
+
+
 def test_a_disk_that_is_full_is_told_before_a_large_picture_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
     def full(descriptor: int, start: int, size: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -137,7 +153,7 @@ def test_a_disk_that_is_full_is_told_before_a_large_picture_is_decoded(monkeypat
     coded = io.BytesIO()
     Image.fromarray(np.zeros((90, 70, 3), np.uint8)).save(coded, "PNG")
     monkeypatch.setattr(_views, "IN_MEMORY", 0)
-    monkeypatch.setattr(_views.os, "posix_fallocate", full)
+    monkeypatch.setattr(os, "posix_fallocate", full)
     with pytest.raises(UnlearnableError, match="full"):
         imageio.decode(coded.getvalue(), "large.png")
 

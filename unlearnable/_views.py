@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import math
 import mmap
 import os
@@ -9,7 +11,7 @@ import tempfile
 import threading
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, cast
+from typing import IO, Any, cast
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -22,6 +24,7 @@ IN_MEMORY = 120_000_000  # bytes of one picture's pixels; of larger ones only a 
 REUSED = 64_000_000  # bytes of pixels, up to which memory that is needed for a moment is kept for the next
 MODES = ("L", "LA", "RGB", "RGBA")  # by channels
 _ROWS = 64
+_ZEROS = 1 << 20  # bytes written at a time
 _STRIP = 8  # sides further apart than this make a strip
 _LANES = {"L": 1, "RGB": 4, "RGBA": 4}  # numbers a pixel, as Pillow has them in memory
 _threads = threading.local()
@@ -87,7 +90,7 @@ def decoded(image: ImageFile.ImageFile, brief: bool = False) -> Pixels:
     lanes, many = _LANES.get(image.mode) if direct else None, _many(image)
     if many:
         vars(_threads).clear()  # all the room is needed
-    if not lanes or (many and not hasattr(os, "posix_fallocate")):
+    if not lanes:
         image.load()
         return held(image)
     shape = (image.height, image.width * lanes)
@@ -172,10 +175,23 @@ def _on_disk(shape: tuple[int, int]) -> Pixels:
     """Memory to be written to, in a file without a name; its room on the disk is there before it is needed."""
     try:
         with tempfile.TemporaryFile() as file:
-            os.posix_fallocate(file.fileno(), 0, math.prod(shape))  # a full disk would kill who writes to it later
+            _reserve(file, math.prod(shape))
             return np.memmap(file, np.uint8, "r+", shape=shape)
     except OSError as why:
         raise disk_error(why, Path(tempfile.gettempdir())) from why
+
+
+def _reserve(file: IO[bytes], size: int) -> None:
+    """Makes a file that long. A full disk is an OSError here, where it would kill who writes to mapped memory later."""
+    with contextlib.suppress(AttributeError):  # Linux and its like have it
+        try:
+            return os.posix_fallocate(file.fileno(), 0, size)
+        except OSError as why:
+            if why.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
+                raise
+    for first in range(0, size, _ZEROS):
+        file.write(bytes(min(_ZEROS, size - first)))
+    file.flush()
 
 
 def turned(view: Pixels) -> Pixels:
