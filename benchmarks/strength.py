@@ -4,10 +4,10 @@
                                       [--victims tiny] [--seeds 0,1,2] [--minutes M] [--keep FOLDER]
     python benchmarks/strength.py table        writes benchmarks/results/strength.md
 
-A poison is a row of _rows.py (R4, P250), a preset, or PRESET:NAME=VALUE:NAME=VALUE. A scraper is a countermeasure's preset, or
-"none"; `--against all` is the whole list. `run` adds a line of benchmarks/results/strength.jsonl (or --out, beside it) for
-every cell as soon as it is there, the most informative first, and makes none twice. What was tried, why and with what end is
-in benchmarks/strength/LOG.md.
+A poison is a row of _rows.py (R4, P250), a preset, or PRESET:NAME=VALUE:NAME=VALUE, where eps is the budget. A scraper is a
+countermeasure's preset, or "none"; `--against all` is the whole list. `run` adds a line of benchmarks/results/strength.jsonl
+(or --out, beside it) for every cell as soon as it is there, the most informative first, and makes none twice. What was tried,
+why and with what end is in benchmarks/strength/LOG.md.
 
 Protocols: `miniature` and `paper` as in reproduction.py (CIFAR-10's JPEG copy; a CPU, a GPU). `flowers64` and `flowers160`:
 2,640 photos of five kinds of flowers at that many pixels, random resized crops of area 0.35 to 1 and flips, the small network,
@@ -66,12 +66,13 @@ Line = dict[str, Any]
 
 
 def row(poison: str) -> Row:
-    """The row that a spec names, PRESET:NAME=VALUE:NAME=VALUE for one that has none of its own."""
+    """The row that a spec names, PRESET:NAME=VALUE:NAME=VALUE for one that has none of its own; eps is the budget."""
     if poison in BY_NAME:
         return BY_NAME[poison]
     preset, _, values = poison.partition(":")
     given = params.parse_assignments(values.split(":")) if values else {}
-    return Row(poison, preset, mini=given, paper=given)
+    levels = int(given.pop("eps")) if "eps" in given else None
+    return Row(poison, preset, mini=given, paper=given, levels=levels)
 
 
 def world_of(protocol: Protocol, data: Path | None, device: Any) -> World:

@@ -86,6 +86,7 @@ def test_the_worst_of_the_cheap_scrapers_is_named_and_missing_ones_counted() -> 
 
 def test_a_poison_is_a_row_a_preset_or_a_preset_with_values() -> None:
     assert strength.row("R4").peak == 24.51 and strength.row("grating").preset == "grating"
+    assert strength.row("grating:eps=4:softness=1").levels == 4 and strength.row("grating").levels is None
     soft = strength.row("grating:softness=0.5:colour=any").method("miniature").params
     assert (soft.softness, soft.colour) == (0.5, "any")
     with pytest.raises(UsageError, match="takes NAME=VALUE"):
