@@ -197,8 +197,9 @@ _WHY = """## Why rows differ (2026-11-22, of the miniature)
   are apart; those of 12 epochs say little, as R128 shows, whose end falls from 38 to 9 in 60. Not tried for these.
 - **AR-Linf** (69 at the end, published 20): scaled by its largest value, the process has 1.6 levels rms, of which two values in
   five round to nothing. 60 epochs do not find it either (77 of the clean network's 78); the paper's 39,000 steps may.
-- **REM-cheap** (34, published 17 for APBench's REM): its loss falls to 0.004 on its own network, and peaks at 53 on another of
-  the same kind; 800 iterations are a sixth of the preset's.
+- **REM-cheap** (33 at the end, published 17 for APBench's REM): its loss falls to 0.004 on its own network, and peaks at 53 on
+  another of the same kind; `small` ends at chance under it (10), so that it is the tiny victim that does not get there in 12
+  epochs. 800 iterations are a sixth of the preset's.
 - **TensorClog** (58 at the end, 85 % of the clean network's; published 89, 93 %): as useless here, in a weaker victim.
 - **SEP, REM, EntF** are cut far below their published cost (`reduced`), and weaker for it; EntF protects against
   adversarial training, which this table does not try.
