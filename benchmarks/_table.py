@@ -179,7 +179,7 @@ _WHY = """## Why rows differ (2026-11-22, of the miniature)
   ends within a point (22 and 23, 34 and 34; all made by hand). Draws in which two classes agree more end lower (Spearman -0.72
   over the nine): ours are kept apart, coin flips are not. Peaks do not differ (33 to 38 for all nine). It is not the recipe
   (one cycle in place of steps: 32), nor the network (`small` keeps 34 and 37), nor the number of pictures alone (40,000 in 12
-  epochs: peak 31, end 26). What else would bring R4 to 11 is not known.
+  epochs: peak 31, end 26). What else would bring R4 to 11 is not known; ResNet-18 in the miniature was not tried.
 - **RN**: the loss on it never falls below 0.5 in 12 epochs: noise of single pixels takes more steps to find.
 - **R1**: the classes that share one of the eight shifts are what is learned, so the draw decides; seeds differ in
   their draws.
@@ -194,7 +194,8 @@ _WHY = """## Why rows differ (2026-11-22, of the miniature)
 - **CU** (peak 23, published 33), **P100** (33, 45), **M100, M250** (42, 44; 69, 70) hold more here: they are shown to the
   very architecture they were made on, and more of the M rows' images are misread than published (51 %, 41 and 38).
 - **LSP** (42 at the end, published 13), **OPS** (21, 15), **SU** (19, 33), **HYPO** (57, 70): only their ends are published, or
-  are apart; those of 12 epochs say little, as R128 shows, whose end falls from 38 to 9 in 60. Not tried for these.
+  are apart; those of 12 epochs say little, as R128 shows, whose end falls from 38 to 9 in 60. LSP's does not (46 in 60 epochs),
+  which is not understood; the others were not trained as long.
 - **AR-Linf** (69 at the end, published 20): scaled by its largest value, the process has 1.6 levels rms, of which two values in
   five round to nothing. 60 epochs do not find it either (77 of the clean network's 78); the paper's 39,000 steps may.
 - **REM-cheap** (33 at the end, published 17 for APBench's REM): its loss falls to 0.004 on its own network, and peaks at 53 on
