@@ -194,8 +194,8 @@ _WHY = """## Why rows differ (2026-11-22, of the miniature)
 - **CU** (peak 23, published 33), **P100** (33, 45), **M100, M250** (42, 44; 69, 70) hold more here: they are shown to the
   very architecture they were made on, and more of the M rows' images are misread than published (51 %, 41 and 38).
 - **LSP** (42 at the end, published 13), **OPS** (21, 15), **SU** (19, 33), **HYPO** (57, 70): only their ends are published, or
-  are apart; those of 12 epochs say little, as R128 shows, whose end falls from 38 to 9 in 60. LSP's does not (46 in 60 epochs),
-  which is not understood; the others were not trained as long.
+  are apart; those of 12 epochs say little, as R128 shows, whose end falls from 38 to 9 in 60. Those of LSP and OPS do not
+  (46 and 22 in 60 epochs), which is not understood; SU and HYPO were not trained as long.
 - **AR-Linf** (69 at the end, published 20): scaled by its largest value, the process has 1.6 levels rms, of which two values in
   five round to nothing. 60 epochs do not find it either (77 of the clean network's 78); the paper's 39,000 steps may.
 - **REM-cheap** (33 at the end, published 17 for APBench's REM): its loss falls to 0.004 on its own network, and peaks at 53 on
