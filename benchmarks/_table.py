@@ -173,9 +173,9 @@ _WHY = """## Why rows differ (2026-11-22, of the miniature)
   % when the paper would first look, 43 % of what the clean one has (published 40), and ends at chance (9; published
   12). The same seldom look finds less of LF7, LF8, P250 and the M rows than published: those attacks are stronger on a
   weak network.
-- **R4, R16** keep 27 to 31 % in the end, however long the tiny network is trained (published ends 11 and 20). The draw of
-  the patterns decides that, and the paper has one: nine draws of R16 in 12 epochs end at 22 to 34 (our five at 28 to 34,
-  four by plain coin flips at 22 to 31), three of R4 by coin flips at 28 to 37, while another victim of the same images
+- **R4, R16** keep 27 to 31 % in the end, however long the tiny network is trained (published ends 11 and 20). Much of
+  that is the draw of the patterns, of which the paper has one: nine draws of R16 in 12 epochs end at 22 to 34 (our
+  five at 28 to 34, four by plain coin flips at 22 to 31), three of R4 by coin flips at 28 to 37, while another victim of the same images
   ends within a point (22 and 23, 34 and 34; all made by hand). Draws in which two classes agree more end lower (Spearman -0.72
   over the nine): ours are kept apart, coin flips are not. Peaks do not differ (33 to 38 for all nine). It is not the recipe
   (one cycle in place of steps: 32), nor the network (`small` keeps 34 and 37), nor the number of pictures alone (40,000 in 12
@@ -199,8 +199,8 @@ _WHY = """## Why rows differ (2026-11-22, of the miniature)
 - **AR-Linf** (69 at the end, published 20): scaled by its largest value, the process has 1.6 levels rms, of which two values in
   five round to nothing. 60 epochs do not find it either (77 of the clean network's 78); the paper's 39,000 steps may.
 - **REM-cheap** (33 at the end, published 17 for APBench's REM): its loss falls to 0.004 on its own network, and peaks at 53 on
-  another of the same kind; `small` ends at chance under it (10), so that it is the tiny victim that does not get there in 12
-  epochs. 800 iterations are a sixth of the preset's.
+  another of the same kind; `small` ends at chance under it (10, one seed), so that it may be the tiny victim that does not
+  get there in 12 epochs. 800 iterations are a sixth of the preset's.
 - **TensorClog** (58 at the end, 85 % of the clean network's; published 89, 93 %): as useless here, in a weaker victim.
 - **SEP, REM, EntF** are cut far below their published cost (`reduced`), and weaker for it; EntF protects against
   adversarial training, which this table does not try.

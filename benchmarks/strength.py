@@ -7,7 +7,7 @@
 A poison is a row of _rows.py (R4, P250), a preset, or PRESET:NAME=VALUE:NAME=VALUE, where eps is the budget. A scraper is a
 countermeasure's preset, or "none"; `--against all` is the whole list. `run` adds a line of benchmarks/results/strength.jsonl
 (or --out, beside it) for every cell as soon as it is there, the most informative first, and makes none twice. What was tried,
-why and with what end is in benchmarks/strength/LOG.md.
+why and with what end is in benchmarks/strength/LOG.md. `table` takes in the cells of defences.py that were made alike.
 
 Protocols: `miniature` and `paper` as in reproduction.py (CIFAR-10's JPEG copy; a CPU, a GPU). `flowers64` and `flowers160`:
 2,640 photos of five kinds of flowers at that many pixels, random resized crops of area 0.35 to 1 and flips, the small network,

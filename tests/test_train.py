@@ -36,6 +36,7 @@ def test_the_same_seed_trains_the_same_network() -> None:
 def test_where_memory_runs_out_fewer_images_are_read_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     net, (images, _) = nets.create("small", 3, 16, seed=0).eval(), data(7)
     whole = predict(net, images)
+    assert predict(net, images[:0]).shape == (0, 3), "a process of many may have no image to read"
     little_memory(monkeypatch, room=4)
     torch.testing.assert_close(predict(net, images), whole, atol=0.02, rtol=0.02)
 

@@ -109,8 +109,10 @@ def decoded(image: ImageFile.ImageFile, brief: bool = False) -> Pixels:
     else:
         memory = np.zeros(shape, np.uint8)
     image.im = _laid(memory, image.mode, image.size).im
-    image.load()
-    vars(image).pop("load_read", None)  # it holds the image that holds it
+    try:
+        image.load()
+    finally:
+        vars(image).pop("load_read", None)  # it holds the image that holds it
     memory.flags.writeable = False
     let_go(memory)
     return memory.reshape(*image.size[::-1], lanes)[:, :, : len(image.mode)]

@@ -193,7 +193,7 @@ def predict(net: nn.Module, images: Tensor, batch: int = 500) -> Tensor:
     was_training, device = net.training, next(net.parameters(), images).device
     net.eval()
     with autocast(device):
-        parts = in_parts(lambda part: net(images[part].to(device).float() / 255).float(), len(images), batch)
+        parts = in_parts(lambda part: net(images[part].to(device).float() / 255).float(), max(1, len(images)), batch)
     net.train(was_training)
     return torch.cat(parts).to(images.device)
 
