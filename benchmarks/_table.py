@@ -175,11 +175,12 @@ _WHY = """## Why rows differ (2026-11-22, of the miniature)
   weak network.
 - **R4, R16** keep 27 to 31 % in the end, however long the tiny network is trained (published ends 11 and 20). Much of
   that is the draw of the patterns, of which the paper has one: nine draws of R16 in 12 epochs end at 22 to 34 (our
-  five at 28 to 34, four by plain coin flips at 22 to 31), three of R4 by coin flips at 28 to 37, while another victim of the same images
-  ends within a point (22 and 23, 34 and 34; all made by hand). Draws in which two classes agree more end lower (Spearman -0.72
-  over the nine): ours are kept apart, coin flips are not. Peaks do not differ (33 to 38 for all nine). It is not the recipe
-  (one cycle in place of steps: 32), nor the network (`small` keeps 34 and 37), nor the number of pictures alone (40,000 in 12
-  epochs: peak 31, end 26). What else would bring R4 to 11 is not known; ResNet-18 in the miniature was not tried.
+  five at 28 to 34, four by plain coin flips at 22 to 31), three of R4 by coin flips at 28 to 37, while another victim
+  of the same images ends within a point (22 and 23, 34 and 34; all made by hand). Draws in which two classes agree
+  more end lower (Spearman -0.72 over the nine): ours are kept apart, coin flips are not. Peaks do not differ (33 to
+  38 for all nine). It is not the recipe (one cycle in place of steps: 32), nor the network (`small` keeps 34 and 37),
+  nor the number of pictures alone (40,000 in 12 epochs: peak 31, end 26). What else would bring R4 to 11 is not
+  known; ResNet-18 in the miniature was not tried.
 - **RN**: the loss on it never falls below 0.5 in 12 epochs: noise of single pixels takes more steps to find.
 - **R1**: the classes that share one of the eight shifts are what is learned, so the draw decides; seeds differ in
   their draws.
