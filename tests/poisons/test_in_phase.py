@@ -72,7 +72,7 @@ def test_a_texture_is_the_cut_sum_of_two_mirrored_waves_in_the_pictures_phases(c
 
 
 def test_it_adds_to_what_every_picture_has_where_other_phases_cancel() -> None:
-    images, params = pictures(60), in_phase.Params()
+    images, params = pictures(60), in_phase.Params(low=5.5, high=8.5)  # whole cycles: a ring of two apart has twelve codes
     textures, made = crafted(images, params, context())
     elsewhere = in_phase.delta(batch(pictures(60, seed=1)), {"textures": textures}, params, context())
     grown: dict[str, list[float]] = {"own": [], "other": []}
@@ -110,10 +110,28 @@ def test_very_small_pictures_have_textures_too(size: int) -> None:
     assert all((image > 0).any() and (image < 0).any() for image in made)
 
 
-def test_ten_classes_are_on_a_ring_two_cycles_apart() -> None:
-    found = torch.stack(list(in_phase.fit(None, in_phase.Params(), context())["textures"].values())).numpy()[:, :2]
-    assert (np.linalg.norm(found[:, None] - found[None], axis=2) + 99 * np.eye(10)).min() >= 2
-    assert ((np.hypot(*found.T) >= 5.5) & (np.hypot(*found.T) <= 8.5)).all()
+@pytest.mark.parametrize(("classes", "apart"), [(7, 2.0), (10, 1.75), (15, 1.5), (25, 1.0)])
+def test_classes_are_on_a_ring_as_far_apart_as_all_of_them_can_be(classes: int, apart: float) -> None:
+    textures = in_phase.fit(None, in_phase.Params(), context(classes))["textures"]
+    found = torch.stack(list(textures.values())).numpy()[:, :2]
+    assert (np.linalg.norm(found[:, None] - found[None], axis=2) + 99 * np.eye(classes)).min() >= apart
+    assert ((np.hypot(*found.T) >= 5.2) & (np.hypot(*found.T) <= 7.9)).all()
+
+
+def test_blue_has_another_wave_in_the_phase_of_blue_against_yellow() -> None:
+    images, params = pictures(20), in_phase.Params(low=5.5, high=8.5, blue=True)
+    state = in_phase.fit(None, params, context())
+    made = in_phase.delta(batch(images), state, params, context())
+    plain = in_phase.delta(batch(images), {"textures": state["textures"]}, params, context())
+    assert torch.equal(made[:, :2], plain[:, :2]) and (made[:, 2] == plain[:, 2]).float().mean() < 0.6
+    assert made[:, 2].abs().min() == pytest.approx(EPS)
+    for n in range(20):
+        assert not torch.equal(*(state[part][f"class {n % 10}"] for part in ("textures", "blue")))
+        x, y = state["blue"][f"class {n % 10}"][:2].tolist()
+        yellow = images[n, 2].double() - images[n, :2].double().mean(0)
+        for way in (y, -y):
+            held, given = component(yellow, x, way), component(made[n, 2], x, way)
+            assert (held * given.conjugate()).real > 0, "it adds to what the picture has"
 
 
 def test_classes_that_a_ring_has_no_room_for_get_textures_all_the_same() -> None:

@@ -26,7 +26,7 @@ Codes = NDArray[np.float64]  # (number, 2 W + 3): W pairs of frequencies, then t
 
 _CLOSEST = 0.5  # cycles an image; nearer frequencies look the same to a network that crops
 _CLOSEST_ON_AXES = 1.25  # before textures of both directions are better
-_ON_RING = (2.0, 1.0, 0.5)  # cycles between neighbours, while there are enough
+_ON_RING = (2.0, 1.75, 1.5, 1.0, 0.5)  # cycles between neighbours, the widest that have a code for every class
 _CANDIDATES = 1024
 _GREY, _OPPONENT = (1.0, 1.0, 1.0), ((-1.0, 1.0, 1.0), (1.0, -1.0, 1.0), (1.0, 1.0, -1.0))
 _SIGNS = {"grey": (_GREY,), "opponent": _OPPONENT, "any": (_GREY, *_OPPONENT)}
@@ -91,8 +91,9 @@ def extend(taken: ByClass, params: Params, context: Context, method: str, other:
     other: codes that the same classes have elsewhere, which theirs here are not to be.
     """
     taken = dict(taken)
-    grids: Sequence[_Grid] = _grids(params)
-    for name in sorted(set(context.classes) - set(taken)):
+    missing = sorted(set(context.classes) - set(taken))
+    grids: Sequence[_Grid] = _grids(params, len(taken) + len(missing))
+    for name in missing:
         used = [*taken.values(), *([other[name]] if other else [])]
         codes = torch.stack(used).numpy() if used else np.zeros((0, 2 * params.waves + 3))
         code, grids = _farthest(codes, params, context.key.rng(method, "class", name), grids)
@@ -130,19 +131,26 @@ class _Grid:
     ring: bool = False
 
 
-def _grids(params: Params) -> list[_Grid]:
-    """The best first.
+def _grids(params: Params, classes: int) -> list[_Grid]:
+    """The best first, for that many classes.
 
     A wave along one axis has all its power at one frequency, where a product has it at two, and JPEG's coarse steps leave more
     of it. A crop makes one wave along an axis of another: with `crops` there is one an axis and colour, then what else crops
     leave apart, and when that is full what they do not. A ring has what is neither so coarse that pictures hide it nor so
-    fine that JPEG takes it, in all directions.
+    fine that JPEG takes it, in all directions; one that has fewer codes than there are classes is passed over for a finer one,
+    so that the last classes are no nearer than the first.
     """
     spacings = [params.reach / 2**n for n in range(8)]
     cropped = [True, False] if params.crops else [False]
     everywhere = [_Grid(params.low, space, crops) for crops in cropped for space in spacings if space >= _CLOSEST]
     if params.directions == "ring":
-        return [*(_Grid(space, space, crops, ring=True) for crops in cropped for space in _ON_RING), *everywhere]
+        signs = len(_SIGNS[params.colour]) * (1 if params.duty == 0.5 else 2)
+
+        def room(ring: _Grid) -> int:
+            return signs * math.comb(len(_frequencies(params, ring)), params.waves)
+
+        rings = [_Grid(space, space, crops, ring=True) for crops in cropped for space in _ON_RING]
+        return [*(ring for ring in rings if room(ring) >= classes), *everywhere]
     if params.crops:
         on_axes = [_Grid(params.high, params.reach, True, True)]
     else:
@@ -172,14 +180,19 @@ def _farthest(
     )
 
 
-def _candidates(params: Params, rng: np.random.Generator, grid: _Grid) -> Codes:
-    """Codes on a grid, shuffled; where there are very many, some of them; none where it has fewer frequencies than a code."""
+def _frequencies(params: Params, grid: _Grid) -> list[tuple[float, float]]:
+    """Cycles across and down."""
     steps = [0.0, *np.arange(grid.low, params.high + 1e-9, grid.spacing)]
     # a texture fine in both directions is what JPEG at quality 10 throws away
-    found = [(x, y) for x in steps for y in steps if 0 < x + y <= 1.5 * params.high]
+    found = [(float(x), float(y)) for x in steps for y in steps if 0 < x + y <= 1.5 * params.high]
     if grid.ring:
-        found = [(x, y) for x, y in found if params.low <= math.hypot(x, y) <= params.high]
-    pairs = np.array([(x, y) for x, y in found if not grid.on_axes or x * y == 0])
+        return [(x, y) for x, y in found if params.low <= math.hypot(x, y) <= params.high]
+    return [(x, y) for x, y in found if not grid.on_axes or x * y == 0]
+
+
+def _candidates(params: Params, rng: np.random.Generator, grid: _Grid) -> Codes:
+    """Codes on a grid, shuffled; where there are very many, some of them; none where it has fewer frequencies than a code."""
+    pairs = np.array(_frequencies(params, grid))
     if len(pairs) < params.waves:
         return np.zeros((0, 2 * params.waves + 3))
     signs = np.array(_SIGNS[params.colour])

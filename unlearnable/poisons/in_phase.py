@@ -40,9 +40,10 @@ COST = "none"
 LEVEL = "sample"
 NEEDS_LABELS = True
 TRAINS = False
-PRESETS: dict[str, dict[str, object]] = {"in_phase": {}}
+PRESETS: dict[str, dict[str, object]] = {"in_phase": {}, "in_phase_blue": {"blue": True}}
 
 _LUMA = (299, 587, 114)  # in whole numbers: their sums are exact in float32
+_YELLOW = (-500, -500, 1000)  # blue against the mean of red and green
 _FAINT = 1e-2  # grey levels: a component below it has no phase to go by
 
 
@@ -50,39 +51,60 @@ _FAINT = 1e-2  # grey levels: a component below it has no phase to go by
 class Params(_bands.Params):
     """Those of every texture with a band, on a ring of frequencies that pictures do not hide and JPEG does not take."""
 
-    low: float = 5.5
-    high: float = 8.5
+    low: float = 5.2
+    high: float = 7.9
     directions: Literal["axes", "ring", "all"] = "ring"
+
+    blue: bool = False
+    "whether the blue channel has another wave than red and green; where colour is grey"
 
 
 def fit(data: Batch | None, params: Params, context: Context) -> State:
-    """Gives every class its texture: {"textures": {class: cycles across and down, signs of red, green, blue}}."""
+    """Gives every class its texture: {"textures": {class: cycles across and down, signs of red, green, blue}}.
+
+    And {"blue": the same of blue} where it has waves of its own.
+    """
     del data
-    return extend({"textures": {}}, params, context)
+    own: State = {"blue": {}} if params.blue and params.colour == "grey" else {}
+    return extend({"textures": {}} | own, params, context)
 
 
 def extend(state: State, params: Params, context: Context) -> State:
     """The same state with textures for classes that have none, as far as can be from all that are taken."""
-    return {"textures": _bands.extend(state["textures"], params, context, "in_phase")}
+    textures = _bands.extend(state["textures"], params, context, "in_phase")
+    if "blue" not in state:
+        return {"textures": textures}
+    return {"textures": textures, "blue": _bands.extend(state["blue"], params, context, "in_phase blue", textures)}
 
 
 def delta(batch: Batch, state: State, params: Params, context: Context) -> Tensor:
     """The texture of every image's class, in the image's phases."""
     pairs, colours = _bands.of(batch, state["textures"], context)
+    made = _textures(batch, pairs, colours, colours * torch.tensor(_LUMA), params, context, "image")
+    if "blue" in state:
+        pairs, colours = _bands.of(batch, state["blue"], context)
+        weights = torch.tensor(_YELLOW, dtype=torch.float64).expand(len(batch), 3)
+        made[:, 2] = _textures(batch, pairs, colours, weights, params, context, "blue image")[:, 2]
+    return made.to(batch.images.device)
+
+
+def _textures(
+    batch: Batch, pairs: Tensor, colours: Tensor, weights: Tensor, params: Params, context: Context, part: str
+) -> Tensor:
+    """(N, 3, S, S): the waves of these pairs (N, W, 2), in the phases that they have in the channels so weighted (N, 3)."""
     pairs = torch.cat([pairs / 2**octave for octave in range(params.octaves + 1)], 1)
     pairs = pairs * min(1.0, context.size / (2 * params.high))  # no finer than the pixels of a very small image
-    weights = (colours * torch.tensor(_LUMA)).float()
-    seen = torch.einsum("nc,nchw->nhw", weights, batch.images.cpu().float()).double() / sum(_LUMA)
+    seen = torch.einsum("nc,nchw->nhw", weights.float(), batch.images.cpu().float()).double() / 1000
     seen = seen - seen.mean((1, 2), keepdim=True)
     waves = torch.zeros_like(seen)
     for number, pair in enumerate(pairs.unbind(1)):
-        waves += in_phase(seen, pair, partial(_drawn, batch, context, number))
-    return _bands.painted(waves, colours, params, context.eps).to(batch.images.device)
+        waves += in_phase(seen, pair, partial(_drawn, batch, context, part, number))
+    return _bands.painted(waves, colours, params, context.eps)
 
 
-def _drawn(batch: Batch, context: Context, number: int, rows: list[int]) -> Tensor:
+def _drawn(batch: Batch, context: Context, part: str, number: int, rows: list[int]) -> Tensor:
     """(R, 2) turns for wave `number` of these images, by the key and their ids."""
-    rngs = context.key.rngs("in_phase", "image", names=[batch.ids[row] for row in rows])
+    rngs = context.key.rngs("in_phase", part, names=[batch.ids[row] for row in rows])
     return torch.from_numpy(np.stack([rng.random((number + 1, 2))[number] for rng in rngs]))
 
 
