@@ -54,7 +54,7 @@ CHEAP = (
     "notch",
     "notch_ring",
 )
-ADAPTIVE = ("demodulate", "equalise")
+ADAPTIVE = ("demodulate", "equalise", "subtract")
 FIRST = (*CHEAP, *ADAPTIVE, "adversarial8")
 REST = (
     *("whiten", "whiten_each", "demodulate2", "band_clusters", "block_means", "demodulate_blocks", "purify"),
