@@ -7,8 +7,8 @@ over the training pictures: the root mean square of the change, and of what is l
 mean of a class in the release, less the mean of all classes, is taken off each of its pictures, all of it or that part which
 leaves least (the attacker may guess it). `two_releases`: the mean of two copies with different
 keys; `difference`: how much of what separates them is the same for a whole class. `one_original`: the change of one leaked
-original per class is taken off every other picture of the class. `same_class`: correlation of the changes of two pictures of a
-class. Writes benchmarks/results/averaging.json.
+original per class is taken off every other picture of the class. `subtracted`: the countermeasure `subtract`, a wave for each
+class in each picture's own phase. `same_class`: correlation of the changes of two pictures of a class. Writes benchmarks/results/averaging.json.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 RESULTS = ROOT / "benchmarks" / "results"
-METHODS = ("r16", "lsp", "ar", "grating")
+METHODS = ("r16", "lsp", "ar", "grating", "in_phase")
 
 Images = NDArray[np.float64]  # (class, picture, height, width, colour), grey levels
 
@@ -64,8 +64,22 @@ def after(clean: Images, one: Images, two: Images) -> dict[str, Any]:
         "two_releases": rms((change + other) / 2),
         "difference": {"rms": rms(apart), "same_for_a_class": round(rms(apart.mean(axis=1)) ** 2 / rms(apart) ** 2, 3)},
         "one_original": rms(change[:, 1:] - leaked),
+        "subtracted": rms(without_waves(one) - clean),
         "same_class": round(float(same), 3),
     }
+
+
+def without_waves(images: Images) -> Images:
+    """What the countermeasure `subtract` makes of a release whose labels are known."""
+    import torch
+
+    from unlearnable.defences import subtract
+
+    classes, each = images.shape[:2]
+    labels = torch.arange(classes).repeat_interleave(each)
+    pixels = torch.from_numpy(images.reshape(-1, *images.shape[2:]).astype(np.uint8)).permute(0, 3, 1, 2)
+    found = subtract.subtracted(pixels, labels, subtract.loudest(pixels, labels, classes), 8.0)
+    return found.permute(0, 2, 3, 1).numpy().reshape(images.shape).astype(float)
 
 
 def main() -> None:

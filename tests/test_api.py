@@ -297,9 +297,9 @@ def test_images_without_labels_are_protected_by_clusters(tree: Path, tmp_path: P
 
 def test_auto_chooses_by_measurement_on_images_the_verdict_never_sees(tree: Path, tmp_path: Path) -> None:
     document = unlearnable.protect(str(tree), tmp_path / "out", Options(seeds=1, auto_seconds=20))
-    assert document["method"] == "grating", "too few images to choose by: the one that others have to beat"
+    assert document["method"] == "in_phase", "too few images to choose by: the one that others have to beat"
     kept = json.loads((layout.owner_folder(tmp_path / "out") / layout.STATE / layout.AUTO).read_text())
-    assert kept["preset"] == "grating" and "too few" in kept["reason"]
+    assert kept["preset"] == "in_phase" and "too few" in kept["reason"]
 
 
 def test_a_crafted_method_runs_end_to_end(tmp_path: Path) -> None:

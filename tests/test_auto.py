@@ -45,7 +45,7 @@ def choose(seconds: float, each: int = 40) -> auto.Choice:
 def test_the_choice_is_the_one_that_holds_best_at_its_worst() -> None:
     choice = choose(600)
     clean, first, *others = choice.evidence
-    assert clean["worst"] == clean["none"] > 0.6 and first["preset"] == "grating"
+    assert clean["worst"] == clean["none"] > 0.6 and first["preset"] == "in_phase"
     assert first["worst"] == max(first[scraper] for scraper in auto.SCRAPERS)
     whole = {row["preset"]: row["worst"] for row in choice.evidence[1:] if row["worst"] is not None}
     assert whole[choice.preset] <= min(whole.values()) + auto.MARGIN
@@ -60,12 +60,12 @@ def test_the_choice_is_the_one_that_holds_best_at_its_worst() -> None:
 def test_out_of_time_nothing_is_compared() -> None:
     choice = choose(0)
     tried = [row["preset"] for row in choice.evidence if row["none"] is not None]
-    assert choice.preset == "grating" and tried == ["clean", "grating"] and "too little time" in choice.reason
+    assert choice.preset == "in_phase" and tried == ["clean", "in_phase"] and "too little time" in choice.reason
     assert all("time" in row["note"] for row in choice.evidence[1:])
 
 
 def test_what_others_have_to_beat_suits_the_trainer_and_the_classes() -> None:
-    assert auto.fallback(CONTEXT, Recipe()) == "grating"
+    assert auto.fallback(CONTEXT, Recipe()) == "in_phase"
     assert auto.fallback(CONTEXT, Recipe(augment="resized_crop")) == "grating_photo"
     many = Context(CONTEXT.key, tuple(map(str, range(500))), 8, 16)
     assert auto.fallback(many, Recipe()) == "r16"

@@ -25,9 +25,9 @@ from unlearnable.types import Batch, Context, Tell
 
 # (preset, parameters, seconds that must be left to try it); closed-form first: quick, and strong under early stopping
 CANDIDATES: tuple[tuple[str, dict[str, Any], float], ...] = (
-    ("grating", {}, 0),
     ("in_phase", {}, 0),
-    ("grating_blue", {}, 0),
+    ("in_phase_blue", {}, 0),
+    ("grating", {}, 0),
     ("grating_photo", {}, 0),
     ("r16", {}, 0),
     ("r4", {}, 0),
@@ -108,7 +108,7 @@ def choose(
 
 def fallback(context: Context, recipe: Recipe) -> str:
     """The candidate that the others have to beat: by whether trainers crop at random, and whether it has enough textures."""
-    name = "grating_photo" if recipe.augment == "resized_crop" else "grating"
+    name = "grating_photo" if recipe.augment == "resized_crop" else "in_phase"
     try:
         craft.fit(craft.resolve(None, name, {}), None, context)
     except UsageError:

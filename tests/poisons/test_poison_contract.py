@@ -36,6 +36,8 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("grating", {}),
     ("grating", {"low": 3.0, "high": 8.0, "colour": "any", "waves": 2, "octaves": 1, "crops": True, "softness": 0.5}),
     ("grating", {"jitter": 1.0}),
+    ("in_phase", {}),
+    ("in_phase", {"blue": True}),
     ("hypocritical", {"net": "small", "steps": 3}),
     ("linear_separable", {}),
     ("linear_separable", {"rms": 3.0, "patches": 3}),
