@@ -52,7 +52,7 @@ class Params(_bands.Params):
     """Those of every texture with a band, on a ring of frequencies that pictures do not hide and JPEG does not take."""
 
     low: float = 5.2
-    high: float = 7.9
+    high: float = 7.5
     directions: Literal["axes", "ring", "all"] = "ring"
 
     blue: bool = False
