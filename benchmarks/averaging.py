@@ -8,7 +8,8 @@ mean of a class in the release, less the mean of all classes, is taken off each 
 leaves least (the attacker may guess it). `two_releases`: the mean of two copies with different
 keys; `difference`: how much of what separates them is the same for a whole class. `one_original`: the change of one leaked
 original per class is taken off every other picture of the class. `subtracted`: the countermeasure `subtract`, a wave for each
-class in each picture's own phase. `same_class`: correlation of the changes of two pictures of a class. Writes benchmarks/results/averaging.json.
+class in each picture's own phase. `same_class`: correlation of the changes of two pictures of a class.
+Writes benchmarks/results/averaging.json.
 """
 
 from __future__ import annotations

@@ -13,12 +13,15 @@ after the codes of the classes. Phases are sums of floats: on another kind of pr
 nothing may fall to its other side.
 
 The phase is measured in luma, through the signs of the class's colours. The band is for images of about 32 pixels, where
-pictures hide what is coarser and JPEG at quality 10 takes what is finer; that counts in pixels, so photos want a higher one,
-and `crops` where trainers crop at random (low 7, high 14 and directions "axes" at 64 pixels). Images too small for their
-frequencies get lower ones. What a network learns from clean colours in its first steps it learns here too. Secrecy is not
-what it rests on: who has the labels can read a class's frequencies off a release's spectra, more clearly than those of
-`grating`, and undo part of it; pictures of a class agree a little in their phases, so that a class's mean perturbation is not
-zero (up to 1.4 of 7.9 levels on CIFAR-10). Adversarial training undoes it.
+pictures hide what is coarser, and half the size or JPEG at quality 10 take what is finer; that counts in pixels, so photos
+want a higher one, and `crops` where trainers crop at random (low 7, high 14 and directions "axes" at 64 pixels). Images too
+small for their frequencies get lower ones. With `blue`, the blue channel has a wave of its own, in the phase of blue against
+yellow: pictures hold little there, so it is learned at once; but luma, and so JPEG's coarse steps, keep less of the other.
+
+What a network learns from clean colours in its first steps it learns here too. Secrecy is not what it rests on. Who has the
+labels can read a class's frequencies off a release's spectra, and **subtract the wave nearly exactly**: it has the phase that
+the protected picture shows (countermeasure `subtract`). Pictures of a class agree a little in their phases, so that a class's
+mean perturbation is not zero on CIFAR-10. Adversarial training undoes it.
 """
 
 from __future__ import annotations
