@@ -19,7 +19,7 @@ from torch import Tensor
 
 from unlearnable.errors import UsageError
 from unlearnable.poisons import _patterns
-from unlearnable.types import Batch, Context
+from unlearnable.types import Batch, Context, State
 
 ByClass = dict[str, Tensor]
 Codes = NDArray[np.float64]  # (number, 2 W + 3): W pairs of frequencies, then the signs of red, green and blue
@@ -99,6 +99,14 @@ def extend(taken: ByClass, params: Params, context: Context, method: str, other:
         code, grids = _farthest(codes, params, context.key.rng(method, "class", name), grids)
         taken[name] = torch.from_numpy(code)
     return taken
+
+
+def extended(state: State, params: Params, context: Context, method: str) -> State:
+    """The same state with textures for classes that have none, and where it has "blue" with others for the blue channel."""
+    textures = extend(state["textures"], params, context, method)
+    if "blue" not in state:
+        return {"textures": textures}
+    return {"textures": textures, "blue": extend(state["blue"], params, context, f"{method} blue", textures)}
 
 
 def of(batch: Batch, by_class: ByClass, context: Context) -> tuple[Tensor, Tensor]:

@@ -74,10 +74,7 @@ def fit(data: Batch | None, params: Params, context: Context) -> State:
 
 def extend(state: State, params: Params, context: Context) -> State:
     """The same state with textures for classes that have none, as far as can be from all that are taken."""
-    textures = _bands.extend(state["textures"], params, context, "in_phase")
-    if "blue" not in state:
-        return {"textures": textures}
-    return {"textures": textures, "blue": _bands.extend(state["blue"], params, context, "in_phase blue", textures)}
+    return _bands.extended(state, params, context, "in_phase")
 
 
 def delta(batch: Batch, state: State, params: Params, context: Context) -> Tensor:

@@ -51,7 +51,7 @@ def fit(data: Batch | None, params: Params, context: Context) -> State:
 
 def extend(state: State, params: Params, context: Context) -> State:
     """The same state with bands for classes that have none, as far as can be from all that are taken."""
-    return {"textures": _bands.extend(state["textures"], params, context, "spectral")}
+    return _bands.extended(state, params, context, "spectral")
 
 
 def delta(batch: Batch, state: State, params: Params, context: Context) -> Tensor:
