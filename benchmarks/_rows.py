@@ -164,6 +164,7 @@ ROWS = (
     Row("M250", "m250", 70.20, 12.36, 38.12, mini={"steps": 120}, reduced="120 steps"),
     Row("noise", "random_noise", source="no protection (Huang et al. 2021)"),
     Row("grating", "grating", source=OURS),
+    Row("in_phase", "in_phase", source=OURS),
     Row("spectral", "spectral", source=OURS),
     Row("texture", "texture", source=OURS),
     Row("AR-Linf", "ar_linf", None, 20.49, source="the authors' code"),
