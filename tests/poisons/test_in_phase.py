@@ -72,10 +72,8 @@ def test_a_texture_is_the_cut_sum_of_two_mirrored_waves_in_the_pictures_phases(c
 
 
 def test_it_adds_to_what_every_picture_has_where_other_phases_cancel() -> None:
-    images, params = (
-        pictures(60),
-        in_phase.Params(low=5.5, high=8.5),
-    )  # whole cycles: a ring of two apart has twelve codes
+    # whole cycles: a ring of two apart has twelve codes
+    images, params = pictures(60), in_phase.Params(low=5.5, high=8.5)
     textures, made = crafted(images, params, context())
     elsewhere = in_phase.delta(batch(pictures(60, seed=1)), {"textures": textures}, params, context())
     grown: dict[str, list[float]] = {"own": [], "other": []}

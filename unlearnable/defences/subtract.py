@@ -86,15 +86,15 @@ def subtracted(images: Tensor, labels: Tensor, pairs: Tensor, levels: float) -> 
     """(N, 3, V, V) uint8 less a square wave at the frequencies of each image's class, in each channel's own phase; uint8."""
 
     def undecided(rows: list[int]) -> Tensor:
-        return torch.zeros((len(rows), 2), dtype=torch.float64, device=images.device)
+        return torch.zeros((len(rows), 2), dtype=torch.float64)
 
     def part(which: slice) -> Tensor:
-        out = images[which].float()
-        for channel, pair in enumerate(pairs[labels[which]].double().unbind(1)):
+        out = images[which].float().cpu()  # phases want float64, which Apple's GPUs lack
+        for channel, pair in enumerate(pairs[labels[which]].cpu().double().unbind(1)):
             seen = out[:, channel].double()
             wave = in_phase(seen - seen.mean((1, 2), keepdim=True), pair, undecided)
             signs = torch.where(wave < 0, -1.0, 1.0) * (pair.sum(1) > 0)[:, None, None]
             out[:, channel] -= levels * signs.float()
-        return out.round().clamp(0, 255).byte()
+        return out.round().clamp(0, 255).byte().to(images.device)
 
     return torch.cat(in_parts(part, len(images), _spectrum.AT_ONCE))
