@@ -1,7 +1,7 @@
 """Finds each class's wave by the labels, and subtracts it from the pictures of the class in the phase that each holds it in.
 
 For who knows that a class may have a wave at the whole budget in all its pictures (`grating`, `in_phase`), and its frequencies
-from its pictures' spectra: where they are louder than those of all other classes by most. The phase is the protected picture's own.
+from its pictures' spectra: where they are louder than those of all other classes by most. The phase is the picture's own.
 Of a wave that was laid into the picture's phase (`in_phase`) little stays; where the phase was drawn (`grating`), the picture's
 own component misleads it in part. Each colour channel is looked at by itself, so that another wave in blue is found too.
 It needs the release, its labels and the budget, which the card tells. Test images have no labels and stay as they are.
