@@ -20,8 +20,8 @@ yellow: pictures hold little there, so it is learned at once; but luma, and so J
 
 What a network learns from clean colours in its first steps it learns here too. Secrecy is not what it rests on. Who has the
 labels can read a class's frequencies off a release's spectra, and **subtract the wave nearly exactly**: it has the phase that
-the protected picture shows (countermeasure `subtract`). Pictures of a class agree a little in their phases, so that a class's
-mean perturbation is not zero on CIFAR-10. Adversarial training undoes it.
+the protected picture shows (countermeasure `subtract`). Pictures of a class may agree a little in their phases, so that a
+class's mean perturbation need not be zero. Adversarial training was not measured; nothing suggests that it is withstood.
 """
 
 from __future__ import annotations
